@@ -1,0 +1,66 @@
+"""NW-UCLA Multiview Action 3D (Wang et al., CVPR 2014), as the JSON files of its public archive `all_sqe`.
+
+A file a01_s02_e03_v01.json holds action 1 by subject 2, take 3, seen by camera 1: {"skeletons": T x 20 x 3}, in metres.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+
+CLASSES = {  # number in the file name: name; the labels are the places in this dict, 0 to 9
+    1: "pick up with one hand", 2: "pick up with two hands", 3: "drop trash", 4: "walk around", 5: "sit down",
+    6: "stand up", 8: "donning", 9: "doffing", 11: "throw", 12: "carry",
+}  # fmt: skip
+LABELS = {number: label for label, number in enumerate(CLASSES)}
+NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)$")
+
+
+def parse_name(name):
+    """'a01_s02_e03_v01' -> dict of label, subject, take, camera. Raises ValueError for another name."""
+    match = NAME.match(name)
+    if not match or int(match[1]) not in LABELS:
+        raise ValueError("the name is not of the form a01_s01_e01_v01 with an action of NW-UCLA")
+    action, subject, take, camera = map(int, match.groups())
+    return {"label": LABELS[action], "subject": subject, "take": take, "camera": camera}
+
+
+def read_clip(path):
+    """The frames of a JSON clip, (T, 1, 20, 3) float32. Raises ValueError saying what is wrong with it."""
+    try:
+        frames = json.loads(Path(path).read_text(encoding="utf-8"))["skeletons"]
+        skeleton = np.asarray(frames, dtype=np.float32)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(
+            f"not a readable clip ({type(error).__name__}: {' '.join(str(error).split())[:100]})"
+        ) from None
+    if not len(skeleton):
+        raise ValueError("no frames")
+    if skeleton.ndim != 3 or skeleton.shape[1:] != (20, 3):
+        raise ValueError(f"shape {skeleton.shape} instead of (T, 20, 3)")
+    if not np.isfinite(skeleton).all():
+        frame = int(np.flatnonzero(~np.isfinite(skeleton).all(axis=(1, 2)))[0])
+        raise ValueError(f"a coordinate of frame {frame} is not a finite number")
+    return skeleton[:, None]
+
+
+def read(source, writer, skip=None):
+    """Add every clip below the directory `source` to a StoreWriter: cameras 1 and 2 train, camera 3 test.
+
+    skip: None raises ValueError at the first bad file; a function is called with the message instead, and reading goes
+    on. Raises ValueError where there is no clip at all.
+    """
+    paths = sorted(Path(source).rglob("*.json"))
+    if not paths:
+        raise ValueError(f"{source}: no JSON files; expected are those of NW-UCLA's all_sqe, like a01_s01_e00_v01.json")
+    for path in paths:
+        try:
+            facts = parse_name(path.stem)
+            writer.add(
+                path.stem, facts.pop("label"), read_clip(path), "test" if facts["camera"] == 3 else "train", **facts
+            )
+        except ValueError as error:
+            if skip is None:
+                raise ValueError(f"{path}: {error} (--skip-bad leaves such files out)") from None
+            skip(f"{path}: {error}")

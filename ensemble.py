@@ -1,0 +1,224 @@
+"""Fuse the scores of any number of streams.
+
+    python ensemble.py --joint-dir results/demo/brl/joint --bone-dir results/demo/brl/bone --out results/demo/fused
+
+A stream is a run directory, or a score file: {name: scores} or a list of scores in the order of --label. Scores are
+summed with weights; samples are joined by name.
+"""
+
+import argparse
+import pickle
+from pathlib import Path
+
+import numpy as np
+
+from torchlight import plot
+from torchlight.errors import guarded
+from torchlight.files import load_pickle, read_json, replacing, write_json
+from torchlight.metrics import evaluate_scores, format_summary
+
+STREAMS = ("joint", "bone", "skip", "joint-motion", "bone-motion", "skip-motion")
+PRESETS = {  # the weights of BRL and PYSKL
+    "two": {"joint": 1, "bone": 1},
+    "four": {"joint": 2, "bone": 2, "joint-motion": 1, "bone-motion": 1},
+    "six": {"joint": 2, "bone": 2, "skip": 2, "joint-motion": 1, "bone-motion": 1, "skip-motion": 1},
+}
+SCORE_FILES = ("test_score.pkl", "epoch1_test_score.pkl")  # ours; CTR-GCN's and FR-Head's
+
+
+def read_scores(path):
+    """Scores of a stream, {name or position: (K,) float}, and the file they are from. Raises ValueError or OSError."""
+    path = Path(path)
+    if path.is_dir():
+        found = [path / name for name in SCORE_FILES if (path / name).is_file()]
+        if not found:
+            raise FileNotFoundError(
+                2, f"no {' or '.join(SCORE_FILES)} in it; main.py --phase test writes one", str(path)
+            )
+        path = found[0]
+    content = load_pickle(path)
+    if isinstance(content, list | tuple | np.ndarray):
+        content = dict(enumerate(content))
+    if not isinstance(content, dict) or not content:
+        raise ValueError(f"{path}: neither {{name: scores}} nor a list of scores")
+    try:
+        scores = {key: np.asarray(row, dtype=np.float64).reshape(-1) for key, row in content.items()}
+    except (TypeError, ValueError):
+        raise ValueError(f"{path}: the scores of a sample are not an array of numbers") from None
+    sizes = {len(row) for row in scores.values()}
+    if len(sizes) > 1:
+        raise ValueError(f"{path}: samples have {min(sizes)} to {max(sizes)} scores; they must have the same classes")
+    for key, row in scores.items():
+        if not np.isfinite(row).all():
+            raise ValueError(f"{path}: the scores of {key} are not finite")
+    return scores, path
+
+
+def read_labels(path):
+    """{name: label}, or {position: label} where the file has no names. Raises ValueError or OSError naming the file.
+
+    .json: {name: label} or a list; .npy: labels; .npz: `y_test`, one-hot or labels (CTR-GCN); .pkl: a list of labels
+    or (names, labels) (CTR-GCN, 2s-AGCN).
+    """
+    path = Path(path)
+    if path.suffix == ".json":
+        content = read_json(path)
+    elif path.suffix in (".npy", ".npz"):
+        try:
+            content = np.load(path, allow_pickle=False)
+            content = content["y_test"] if path.suffix == ".npz" else content
+        except (ValueError, KeyError, EOFError) as error:
+            raise ValueError(f"{path}: not a file of labels ({error})") from None
+        content = content.argmax(axis=1) if content.ndim == 2 else content
+    else:
+        content = load_pickle(path)
+        if isinstance(content, list | tuple) and len(content) == 2 and isinstance(content[0], list | tuple):
+            content = dict(zip(content[0], content[1], strict=False))
+    items = content.items() if isinstance(content, dict) else enumerate(content)
+    try:
+        labels = {key: int(label) for key, label in items}
+    except (TypeError, ValueError):
+        raise ValueError(f"{path}: its labels are not whole numbers") from None
+    if not labels:
+        raise ValueError(f"{path}: holds no labels")
+    return labels
+
+
+def collect_labels(sources, label_path):
+    """Labels of all samples, and the file they are from: --label, or the test_label.json beside the scores.
+
+    sources: the score files. Raises ValueError where the files beside them disagree, or there is none.
+    """
+    if label_path:
+        return read_labels(label_path), Path(label_path)
+    found = [path.parent / "test_label.json" for path in sources if (path.parent / "test_label.json").is_file()]
+    if not found:
+        raise ValueError(f"{sources[0]}: no test_label.json beside it; give the labels with --label")
+    labels = read_labels(found[0])
+    for path in found[1:]:
+        if read_labels(path) != labels:
+            raise ValueError(f"{path}: other labels than in {found[0]}")
+    return labels, found[0]
+
+
+def join(scores, path, labels, label_path):
+    """Scores as an array (N, K) in the order of the labels. Positions stand for the order of the labels.
+
+    Raises ValueError, naming the file, where its samples are not those of the labels.
+    """
+    names = list(labels)
+    by_position = all(isinstance(key, int | np.integer) for key in scores)
+    if by_position and not all(isinstance(name, int) for name in names):
+        if sorted(map(int, scores)) != list(range(len(names))):
+            raise ValueError(f"{path}: {len(scores)} samples by position, but {label_path} has {len(names)} labels")
+        return np.stack([scores[i] for i in range(len(names))])
+    missing, extra = [n for n in names if n not in scores], [n for n in scores if n not in labels]
+    if missing or extra:
+        what = (
+            f"lacks {len(missing)} samples ({missing[0]}, …)" if missing else f"has {len(extra)} more ({extra[0]}, …)"
+        )
+        raise ValueError(f"{path}: {what} than {label_path}; streams must be tested on the same samples")
+    return np.stack([scores[name] for name in names])
+
+
+def stream_weights(streams, preset, alpha):
+    """{stream: weight} from --preset, --alpha, or by default 2 for a still and 1 for a motion stream."""
+    if preset:
+        if alpha:
+            raise ValueError("--preset and --alpha exclude each other")
+        if set(streams) != set(PRESETS[preset]):
+            flags = " ".join(f"--{stream}-dir" for stream in PRESETS[preset])
+            raise ValueError(f"--preset {preset} takes exactly {flags}")
+        return {stream: float(PRESETS[preset][stream]) for stream in streams}
+    if not alpha:
+        return {stream: 1.0 if stream.endswith("motion") else 2.0 for stream in streams}
+    if len(alpha) == 1 and len(streams) == 2:  # as in CTR-GCN: the weight of the second stream
+        alpha = [1.0, *alpha]
+    if len(alpha) != len(streams):
+        raise ValueError(f"--alpha has {len(alpha)} weights for {len(streams)} streams ({', '.join(streams)})")
+    return dict(zip(streams, alpha, strict=True))
+
+
+def softmax(score):
+    p = np.exp(score - score.max(axis=1, keepdims=True))
+    return p / p.sum(axis=1, keepdims=True)
+
+
+def training_facts(sources, num_class):
+    """Class counts (None if unknown), shot limits and class names, from a test_metrics.json beside the scores."""
+    for path in sources:
+        metrics = path.parent / "test_metrics.json"
+        if metrics.is_file():
+            facts = read_json(metrics)
+            if len(facts.get("count") or []) == num_class and {"shots", "classes"} <= facts.keys():
+                return facts["count"], facts["shots"], facts["classes"]
+    return None, (20, 100), [str(c) for c in range(num_class)]
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise ValueError(f"{message} (see ensemble.py --help)")
+
+
+def main(argv):
+    parser = Parser(description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for stream in STREAMS:
+        parser.add_argument(
+            f"--{stream}-dir", metavar="DIR", help=f"run directory or score file of the {stream} stream"
+        )
+    parser.add_argument(
+        "--preset", choices=list(PRESETS), help="weights of BRL: two 1 1, four 2 2 1 1, six 2 2 2 1 1 1"
+    )
+    parser.add_argument("--alpha", type=float, nargs="+", help="a weight for each stream, in the order above")
+    parser.add_argument("--softmax", action="store_true", help="sum probabilities (PYSKL, BRL), not logits (CTR-GCN)")
+    parser.add_argument("--label", help="labels: {name: label} or a list as .json, .npy, CTR-GCN's .npz, .pkl")
+    parser.add_argument("--out", help="directory for ensemble_metrics.json, ensemble_score.pkl, confusion.png")
+    arguments = parser.parse_args(argv)
+    given = {stream: getattr(arguments, f"{stream.replace('-', '_')}_dir") for stream in STREAMS}
+    given = {stream: path for stream, path in given.items() if path}
+    if not given:
+        raise ValueError("give at least one stream, like --joint-dir (see ensemble.py --help)")
+    weights = stream_weights(list(given), arguments.preset, arguments.alpha)
+
+    read = {stream: read_scores(path) for stream, path in given.items()}
+    sources = [path for _, path in read.values()]
+    labels, label_path = collect_labels(sources, arguments.label)
+    scores = {stream: join(rows, path, labels, label_path) for stream, (rows, path) in read.items()}
+    K = next(iter(scores.values())).shape[1]
+    for stream, (_, path) in read.items():
+        if scores[stream].shape[1] != K:
+            raise ValueError(f"{path}: {scores[stream].shape[1]} classes, but {sources[0]} has {K}")
+    label = np.array(list(labels.values()))
+    if label.min() < 0 or label.max() >= K:
+        raise ValueError(f"{label_path}: labels {label.min()} to {label.max()}, but the scores have {K} classes")
+
+    count, shots, classes = training_facts(sources, K)
+    if arguments.softmax:
+        scores = {stream: softmax(score) for stream, score in scores.items()}
+    streams = {}
+    for stream, score in scores.items():
+        streams[stream] = evaluate_scores(score, label, count, shots)
+        print(f"{stream:13s} x {weights[stream]:g}  {format_summary(streams[stream])}")
+    fused = sum(weights[stream] * score for stream, score in scores.items())
+    metrics = evaluate_scores(fused, label, count, shots)
+    print(f"{'fused':13s}      {format_summary(metrics)}")
+    if arguments.out:
+        out = Path(arguments.out)
+        out.mkdir(parents=True, exist_ok=True)
+        single = {
+            stream: {k: v for k, v in m.items() if k not in ("confusion", "count")} for stream, m in streams.items()
+        }
+        summary = {
+            "weights": weights,
+            "softmax": arguments.softmax,
+            "sources": {s: str(p) for s, (_, p) in read.items()},
+        }
+        summary |= {k: v for k, v in metrics.items() if k != "confusion"} | {"streams": single}
+        write_json(out / "ensemble_metrics.json", summary)
+        with replacing(out / "ensemble_score.pkl") as file:
+            pickle.dump(dict(zip(labels, fused.astype(np.float32), strict=True)), file)
+        plot.confusion(metrics, classes, out / "confusion.png")
+
+
+if __name__ == "__main__":
+    guarded(main)

@@ -1,0 +1,58 @@
+"""Which clips an epoch is made of."""
+
+import numpy as np
+import torch
+
+
+def class_count(label, num_class):
+    """Clips of each class, (K,) int64. The counts of the balanced losses and samplers come from here: from the data."""
+    return np.bincount(label, minlength=num_class)
+
+
+def tail_classes(count):
+    """The tail third, bool (K,): the K - 2 * (K // 3) classes of fewest clips; of equals, those of higher index."""
+    K = len(count)
+    tail = np.zeros(K, dtype=bool)
+    tail[np.argsort(-count, kind="stable")[2 * (K // 3) :]] = True
+    return tail
+
+
+def uniform(label, count):
+    """Each clip once."""
+    return np.ones(len(label), dtype=np.int64)
+
+
+def reverse(label, count):
+    """BRL's temporal reverse perception (section III-C): clips of the tail third round(n_max / n_c) times, others once.
+
+    Each repetition is a clip of its own to the feeder and draws its own frames.
+    """
+    times = np.rint(count.max() / np.maximum(count, 1)).astype(np.int64)
+    return np.where(tail_classes(count), times, 1)[label]
+
+
+SAMPLERS = {"uniform": uniform, "reverse": reverse}
+
+
+def epoch_order(label, num_class, sampler, repeat, generator):
+    """Positions in the split, in the random order of one epoch: an int64 tensor.
+
+    label (N,): of the split's clips. sampler: a name in SAMPLERS; repeat: the whole that many times.
+    """
+    times = SAMPLERS[sampler](label, class_count(label, num_class))
+    positions = torch.from_numpy(np.repeat(np.arange(len(label)), times * repeat))
+    return positions[torch.randperm(len(positions), generator=generator)]
+
+
+def hold_out(label, ratio, generator):
+    """Split positions of a training set: (rest, held out), two sorted int64 arrays.
+
+    Of each class round(ratio * n_c) clips are held out, at least one and never the last.
+    """
+    held = []
+    for c in np.unique(label):
+        members = torch.from_numpy(np.flatnonzero(label == c))
+        size = min(max(1, round(ratio * len(members))), len(members) - 1)
+        held.append(members[torch.randperm(len(members), generator=generator)[:size]].numpy())
+    held = np.sort(np.concatenate(held))
+    return np.setdiff1d(np.arange(len(label)), held), held

@@ -1,0 +1,171 @@
+"""From a store to batches for the model."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+from graph import build_graph
+from torchlight.config import bind, nearest
+from torchlight.device import counted_generator
+
+from .balance import class_count, epoch_order
+from .clips import Clips
+from .mixing import Target
+from .modality import MODALITIES
+from .store import Store
+from .transforms import SAMPLERS, TRANSFORMS
+
+
+class Feeder:
+    """Clips of one split of a store, as the model takes them; whole batches at a time, on the device.
+
+    data_path   a store file, or a Store
+    split       name of the split, or an array of clip indices
+    modality    one of MODALITIES
+    transforms  list of names, or {name: {argument: value}}, in order, from TRANSFORMS. Where no "modality" is among
+                them it comes last. One of them samples frames.
+    num_person  persons of the output: more than the store's are zero, fewer keep the first. None: as the store.
+    device      where batches are made. On a GPU the split's frames are copied there if they fit in half of the free
+                memory, and fetched from the mapped file otherwise.
+
+    names (list), label (N,), class_count (K,), classes, graph, num_clips (rows a clip becomes), shape (C, T, V, M).
+    Raises ValueError for what does not fit; the message says which key or file.
+    """
+
+    def __init__(self, data_path, split="test", modality="joint", transforms=(), num_person=None, seed=0, device="cpu"):
+        store = data_path if isinstance(data_path, Store) else Store(data_path)
+        if modality not in MODALITIES:
+            raise ValueError(f"unknown modality {modality!r}; there are {', '.join(MODALITIES)}")
+        self.store, self.device, self.seed = store, torch.device(device), seed
+        self.index = store.split(split) if isinstance(split, str) else np.asarray(split)
+        self.names = [store.name[i] for i in self.index]
+        self.label = store.label[self.index]
+        self.classes = store.classes
+        self.class_count = class_count(self.label, len(store.classes))
+        self.graph = build_graph(store.layout)
+        self.num_person = num_person or store.keypoint.shape[1]
+        self.transforms = parse_transforms(transforms, modality)
+        self._joints = self._layout_tensors()
+        self._frames, self._offset = self._place_frames()
+        self._length = torch.from_numpy(store.length[self.index])
+        x, _ = self.batch([0])
+        self.num_clips, self.shape = len(x), tuple(x.shape[1:])
+
+    def _layout_tensors(self):
+        graph, layout = self.graph, self.graph.layout
+
+        def tensor(indices):
+            return torch.tensor(indices, device=self.device)
+
+        return SimpleNamespace(
+            parent=tensor([parent for _, parent in graph.bones]),
+            grandparent=tensor([g for _, g in graph.skip]),
+            mirror=tensor(graph.mirror),
+            spine=layout.spine,
+            shoulders=layout.shoulders,
+        )
+
+    def _place_frames(self):
+        """The split's frames and the clips' offsets in them: on the GPU if they fit, else the whole mapped file."""
+        store, index = self.store, self.index
+        mapped, offset = torch.from_numpy(store.keypoint), torch.from_numpy(store.offset[index])
+        if self.device.type != "cuda":
+            return mapped, offset
+        length = store.length[index]
+        size = int(length.sum()) * mapped[0].nbytes
+        if size > torch.cuda.mem_get_info(self.device)[0] / 2:
+            return mapped, offset
+        ranges = [np.arange(first, first + n) for first, n in zip(store.offset[index], length, strict=True)]
+        rows = np.concatenate(ranges)
+        frames = mapped[torch.from_numpy(rows)].to(self.device)
+        return frames, torch.from_numpy(np.cumsum(length) - length).to(self.device)
+
+    def __len__(self):
+        return len(self.index)
+
+    def batch(self, positions, epoch=0, step=0, rng=None):
+        """Clips at these positions of the split: x (N * num_clips, C, T, V, M) float32, y (N,) int64.
+
+        Random transforms draw from `rng`, or from a generator seeded by (seed, epoch, step): the same arguments give
+        the same batch.
+        """
+        positions = torch.as_tensor(positions, dtype=torch.int64)
+        rng = rng or counted_generator("feeder", self.seed, epoch, step, device=self.device)
+        offset = self._offset[positions.to(self._offset.device)]
+        clips = Clips(self._frames, offset, self._length[positions], self._joints, self.device)
+        for transform, arguments in self.transforms:
+            transform(clips, rng, **arguments)
+        x = clips.x  # N, T, M, V, C
+        missing = self.num_person - x.shape[2]
+        if missing > 0:
+            x = torch.cat([x, x.new_zeros(*x.shape[:2], missing, *x.shape[3:])], dim=2)
+        elif missing < 0:
+            x = x[:, :, : self.num_person]
+        y = torch.from_numpy(self.label[positions.numpy()]).to(self.device)
+        return x.permute(0, 4, 1, 3, 2), y
+
+    def batches(self, batch_size):
+        """x of all clips in order, batch_size clips at a time: a test."""
+        for first in range(0, len(self), batch_size):
+            yield self.batch(range(first, min(first + batch_size, len(self))))[0]
+
+
+class TrainBatches:
+    """The batches of a training: class sampling, repetition, shuffling, mixing.
+
+    sampler: a name in balance.SAMPLERS; mixing: None or a callable (x, label, rng) -> (x, Target), see mixing.py. The
+    last batch of an epoch is left out if it is not full, unless it is the only one.
+    """
+
+    def __init__(self, feeder, batch_size, sampler="uniform", repeat=1, mixing=None):
+        self.feeder, self.batch_size = feeder, batch_size
+        self.sampler, self.repeat, self.mixing = sampler, repeat, mixing
+        self.clips = len(self._order(0))
+
+    def __len__(self):
+        return max(1, self.clips // self.batch_size)
+
+    def _order(self, epoch):
+        generator = counted_generator("order", self.feeder.seed, epoch)
+        return epoch_order(self.feeder.label, len(self.feeder.classes), self.sampler, self.repeat, generator)
+
+    def epoch(self, epoch, start=0):
+        """Yield (x, Target, names) of each batch of an epoch from batch `start` on; names() lists its clips."""
+        feeder, order = self.feeder, self._order(epoch)
+        for step in range(start, len(self)):
+            positions = order[step * self.batch_size : (step + 1) * self.batch_size]
+            rng = counted_generator("feeder", feeder.seed, epoch, step, device=feeder.device)
+            x, y = feeder.batch(positions, rng=rng)
+            x, target = self.mixing(x, y, rng) if self.mixing else (x, Target(y))
+            yield x, target, lambda positions=positions: [feeder.names[i] for i in positions]
+
+
+def parse_transforms(transforms, modality):
+    """A config's list of transforms as [(function, arguments)], checked. The modality goes where the list has
+    "modality", or last. Raises ValueError naming the transform and the argument.
+    """
+    if not isinstance(transforms, list | tuple):
+        raise ValueError(f"transforms must be a list, not {transforms!r}")
+    parsed = []
+    for item in transforms:
+        name, arguments = next(iter(item.items())) if isinstance(item, dict) and len(item) == 1 else (item, None)
+        if not isinstance(name, str) or name not in TRANSFORMS:
+            raise ValueError(
+                f"transforms: unknown transform {name!r}{nearest(name, TRANSFORMS)}; there are {', '.join(TRANSFORMS)}"
+            )
+        if name == "modality":
+            if arguments:
+                raise ValueError("transforms: modality takes no arguments here; set the option `modality`")
+            arguments = {"name": modality}
+        arguments = bind(TRANSFORMS[name], arguments or {}, f"transforms: {name}", skip=("clips", "rng"))
+        for size in {"length", "num_clips"} & set(arguments):
+            if arguments[size] < 1:
+                raise ValueError(f"transforms: {name}: {size} must be at least 1, not {arguments[size]}")
+        parsed.append((TRANSFORMS[name], arguments))
+    used = [function for function, _ in parsed]
+    if TRANSFORMS["modality"] not in used:
+        parsed.append((TRANSFORMS["modality"], {"name": modality}))
+    if sum(TRANSFORMS[name] in used for name in SAMPLERS) != 1:
+        raise ValueError(f"transforms: exactly one must sample frames: {', '.join(SAMPLERS)}")
+    return parsed

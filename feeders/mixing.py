@@ -1,0 +1,56 @@
+"""Mixing the clips of a batch, and the labels that come of it."""
+
+from typing import NamedTuple
+
+import torch
+
+
+class Target(NamedTuple):
+    """Labels of a batch. label (N,) int64; for mixed batches also other (N,) and share (N,): clip n counts `share` for
+    label and 1 - share for other.
+    """
+
+    label: torch.Tensor
+    other: torch.Tensor | None = None
+    share: torch.Tensor | None = None
+
+
+class RebalancedPartial:
+    """BRL's rebalanced partial mixup (section III-B).
+
+    In a batch of N clips, round(ratio * N) of them (at least one) keep their upper body and take the lower body of
+    another clip, drawn at random, in every frame. The label weight of clip i mixed with clip j is 0 where
+    n_i > kappa * n_j, 1 where n_j > kappa * n_i, else alpha: the label leans to the rarer class.
+
+    class_count (K,): training clips of each class. alpha: None is the share of upper joints (16/25 for NTU, 11/20 for
+    NW-UCLA).
+    """
+
+    def __init__(self, graph, class_count, ratio=1 / 16, kappa=3.0, alpha=None):
+        if not 0 < ratio <= 1:
+            raise ValueError(f"ratio must be over 0 and at most 1, not {ratio}")
+        self.lower = torch.tensor(graph.lower)
+        self.count = torch.as_tensor(class_count, dtype=torch.float32)
+        self.ratio, self.kappa = ratio, kappa
+        self.alpha = len(graph.upper) / graph.num_point if alpha is None else float(alpha)
+
+    def __call__(self, x, label, rng):
+        """x (N, C, T, V, M), label (N,) -> (x, Target). The clips that lend a lower body lend it unmixed."""
+        N, device = len(x), x.device
+        share = torch.ones(N, device=device)
+        if N < 2:
+            return x, Target(label, label, share)
+        self.lower, self.count = self.lower.to(device), self.count.to(device)
+        chosen = torch.randperm(N, generator=rng, device=device)[: max(1, round(self.ratio * N))]
+        other = (chosen + torch.randint(1, N, chosen.shape, generator=rng, device=device)) % N  # any but itself
+        mixed = x.clone()
+        mixed[chosen[:, None], :, :, self.lower] = x[other[:, None], :, :, self.lower]
+        other_label = label.clone()
+        other_label[chosen] = label[other]
+        n_i, n_j = self.count[label[chosen]], self.count[label[other]]
+        weight = torch.where(n_i > self.kappa * n_j, 0.0, torch.where(n_j > self.kappa * n_i, 1.0, self.alpha))
+        share[chosen] = weight
+        return mixed, Target(label, other_label, share)
+
+
+MIXINGS = {"rebalanced-partial": RebalancedPartial}

@@ -1,0 +1,206 @@
+"""The store: one HDF5 file for a data set, with all its splits.
+
+    keypoint   (F, M, V, C) float32, contiguous: the frames of all clips, one clip after the other, absent bodies zero
+    offset     (N,) int64    first frame of each clip
+    length     (N,) int32    its number of frames
+    name       (N,) strings  unique
+    label      (N,) int64    0 to K - 1
+    meta/...   (N,) int64    what the source knows: subject, camera, setup, replication
+    split/...  int64         clips of a split, in order; names may have a slash (xsub/train)
+
+Attributes: format, layout (a name in graph.LAYOUTS), classes (JSON list of K names), source (where the clips are from).
+Nothing is padded or compressed, so that readers map the frames into memory instead of loading them.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from graph import LAYOUTS
+
+FORMAT = "skeleton store 1"
+
+
+class Store:
+    """A store opened for reading.
+
+    keypoint (F, M, V, C) is mapped copy-on-write: reading it loads pages as they are needed, nothing is ever written
+    back. name: list; label, offset, length: int64 arrays; meta, splits: dicts of arrays. Raises ValueError or OSError
+    naming the file for what is not a sound store.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise FileNotFoundError(2, "no such file (data/prepare.py makes it)", str(path))
+        try:
+            with h5py.File(self.path, "r") as file:
+                if file.attrs.get("format") != FORMAT:
+                    raise ValueError(f"its format is {file.attrs.get('format')!r}, not {FORMAT!r}")
+                self.layout = str(file.attrs["layout"])
+                self.source = str(file.attrs["source"])
+                self.classes = json.loads(file.attrs["classes"])
+                self.name = [name.decode() for name in file["name"][:]]
+                self.label = file["label"][:]
+                self.offset = file["offset"][:].astype(np.int64)
+                self.length = file["length"][:].astype(np.int64)
+                self.meta = {key: data[:] for key, data in file.get("meta", {}).items()}
+                self.splits = {}
+                if "split" in file:
+                    file["split"].visititems(self._read_split)
+                keypoint = file["keypoint"]
+                shape, dtype, start = keypoint.shape, keypoint.dtype, keypoint.id.get_offset()
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(f"{path}: not a readable store: {' '.join(str(error).split())}") from None
+        self._check(shape, dtype, start)
+        self.keypoint = np.memmap(self.path, np.float32, "c", start, shape) if shape[0] else np.empty(shape, np.float32)
+
+    def _read_split(self, name, item):
+        if isinstance(item, h5py.Dataset):
+            self.splits[name] = item[:]
+
+    def _check(self, shape, dtype, start):
+        def insist(condition, message):
+            if not condition:
+                raise ValueError(f"{self.path}: {message}")
+
+        insist(self.layout in LAYOUTS, f"unknown layout {self.layout!r}; there are {', '.join(LAYOUTS)}")
+        V, N, K = len(LAYOUTS[self.layout].joints), len(self.name), len(self.classes)
+        insist(len(shape) == 4 and dtype == np.float32, "keypoint must be (F, M, V, C) float32")
+        insist(shape[2] == V, f"its clips have {shape[2]} joints; layout {self.layout} has {V}")
+        insist(shape[0] == 0 or start is not None, "keypoint must be stored contiguous and uncompressed")
+        for key in ("label", "offset", "length"):
+            insist(len(getattr(self, key)) == N, f"{key} has {len(getattr(self, key))} entries for {N} clips")
+        insist(len(set(self.name)) == N, "clip names are not unique")
+        outside = np.flatnonzero((self.label < 0) | (self.label >= K))
+        insist(
+            not len(outside),
+            f"clip {self.name[outside[0]] if len(outside) else ''} has label "
+            f"{self.label[outside[0]] if len(outside) else ''}; there are {K} classes, 0 to {K - 1}",
+        )
+        bad = np.flatnonzero((self.length < 1) | (self.offset < 0) | (self.offset + self.length > shape[0]))
+        insist(not len(bad), f"the frames of clip {self.name[bad[0]] if len(bad) else ''} lie outside the file")
+        for key, index in self.splits.items():
+            insist(
+                not len(index) or (index.min() >= 0 and index.max() < N), f"split {key} names clips that are not there"
+            )
+
+    def split(self, name):
+        """Clip indices of a split. Raises ValueError for an unknown or an empty one."""
+        if name not in self.splits:
+            raise ValueError(f"{self.path}: no split {name!r}; there are {', '.join(self.splits) or 'none'}")
+        if not len(self.splits[name]):
+            raise ValueError(f"{self.path}: split {name!r} is empty")
+        return self.splits[name]
+
+    def clip(self, index):
+        """The frames of one clip, (T, M, V, C)."""
+        return self.keypoint[self.offset[index] : self.offset[index] + self.length[index]]
+
+
+class StoreWriter:
+    """Write a store, clip by clip; frames go to disk at once. A context manager.
+
+    The store appears at `path` when the block ends well. If it ends with an exception, nothing is left behind and a
+    store that was there before stays.
+    """
+
+    def __init__(self, path, layout, classes, source, num_person=1, num_channel=3):
+        self.path = Path(path)
+        self.attributes = {"format": FORMAT, "layout": layout, "classes": json.dumps(classes), "source": source}
+        self.num_class = len(classes)
+        self.shape = (num_person, len(LAYOUTS[layout].joints), num_channel)
+        self.name, self.label, self.length, self.meta, self.splits = [], [], [], {}, {}
+        self._names = set()
+
+    def __enter__(self):
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._spool_path = self.path.with_name(f".{self.path.name}.{os.getpid()}.frames")
+        self._spool = open(self._spool_path, "wb")
+        return self
+
+    def add(self, name, label, keypoint, split=None, **meta):
+        """Add a clip: keypoint (T, M, V, C) with T >= 1, finite; label in range; meta: the same integers for all clips.
+
+        split: the name, or names, of the splits it belongs to. Raises ValueError, naming the clip, and adds nothing.
+        """
+        keypoint = np.asarray(keypoint, dtype=np.float32)
+        if keypoint.ndim != 4 or keypoint.shape[1:] != self.shape:
+            expected = ", ".join(map(str, self.shape))
+            raise ValueError(f"clip {name}: shape {keypoint.shape} instead of (T, {expected})")
+        if not len(keypoint):
+            raise ValueError(f"clip {name}: no frames")
+        if not np.isfinite(keypoint).all():
+            frame = int(np.flatnonzero(~np.isfinite(keypoint).all(axis=(1, 2, 3)))[0])
+            raise ValueError(f"clip {name}: a coordinate of frame {frame} is not a finite number")
+        if not 0 <= label < self.num_class:
+            raise ValueError(
+                f"clip {name}: label {label}; there are {self.num_class} classes, 0 to {self.num_class - 1}"
+            )
+        if name in self._names:
+            raise ValueError(f"clip {name}: there are two of this name")
+        if self.name and set(meta) != set(self.meta):
+            raise ValueError(f"clip {name}: has {sorted(meta)} where the clips before have {sorted(self.meta)}")
+        for group in [split] if isinstance(split, str) else split or []:
+            self.splits.setdefault(group, []).append(len(self.name))
+        self._spool.write(np.ascontiguousarray(keypoint).tobytes())
+        self.name.append(name)
+        self._names.add(name)
+        self.label.append(label)
+        self.length.append(len(keypoint))
+        for key, value in meta.items():
+            self.meta.setdefault(key, []).append(value)
+
+    def __exit__(self, kind, error, trace):
+        self._spool.close()
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        try:
+            if kind is None:
+                self._finish(temporary)
+                os.replace(temporary, self.path)
+        finally:
+            self._spool_path.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
+
+    def _finish(self, temporary):
+        length = np.asarray(self.length, dtype=np.int64)
+        with h5py.File(temporary, "w") as file:
+            file.attrs.update(self.attributes)
+            file["name"] = np.asarray([name.encode() for name in self.name] or np.empty(0, "S1"))
+            file["label"] = np.asarray(self.label, dtype=np.int64)
+            file["length"] = length.astype(np.int32)
+            file["offset"] = np.cumsum(length) - length
+            for key, values in self.meta.items():
+                file[f"meta/{key}"] = np.asarray(values, dtype=np.int64)
+            for key, index in self.splits.items():
+                file[f"split/{key}"] = np.asarray(index, dtype=np.int64)
+            keypoint = file.create_dataset("keypoint", (int(length.sum()), *self.shape), np.float32)
+            if len(keypoint):
+                frames = np.memmap(self._spool_path, np.float32, "r", shape=keypoint.shape)
+                block = max(1, (64 << 20) // (4 * int(np.prod(self.shape))))
+                for first in range(0, len(frames), block):
+                    keypoint[first : first + block] = frames[first : first + block]
+                del frames
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+
+
+def add_split(path, name, index):
+    """Add a split to a store, or replace it. The changed copy takes the store's place when it is complete."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        shutil.copyfile(path, temporary)
+        with h5py.File(temporary, "r+") as file:
+            if f"split/{name}" in file:
+                del file[f"split/{name}"]
+            file[f"split/{name}"] = np.asarray(index, dtype=np.int64)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

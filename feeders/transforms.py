@@ -1,0 +1,152 @@
+"""Normalisation and augmentation. Each transform takes Clips, changes them in place, and treats every clip by itself.
+
+A transform is called as transform(clips, rng, **arguments); rng is the torch.Generator of the step. Bodies that are
+absent (all zero) stay zero.
+"""
+
+import math
+
+import torch
+
+from .modality import to_modality
+from .sampling import crop_resize, linspace_frames, random_frames, uniform_frames
+
+
+def center(clips, rng, joint=1):
+    """Move the origin to a joint of the first body in its first frame (CTR-GCN: joint 1, the spine)."""
+    first = clips.first_frame()
+    origin = first[:, _joint(joint, first)]  # N, C
+    clips.x = (clips.x - origin[:, None, None, None]) * clips.present()
+
+
+def align(clips, rng, center=1):
+    """Turn clips to face the camera: PYSKL's PreNormalize3D (after 2s-AGCN). Three channels.
+
+    The origin is joint `center` of the first body in its first frame; there the layout's spine points along z and,
+    after that, the shoulders along x.
+    """
+    first = clips.first_frame()
+    origin = first[:, _joint(center, first), None]
+    bottom, top = clips.joints.spine
+    right, left = clips.joints.shoulders
+    z, x = first.new_tensor([0.0, 0.0, 1.0]), first.new_tensor([1.0, 0.0, 0.0])
+    to_z = rotation_between(first[:, top] - first[:, bottom], z)
+    across = torch.einsum("nij,nj->ni", to_z, first[:, right] - first[:, left])
+    rotation = rotation_between(across, x) @ to_z
+    clips.x = rotate(clips.x - origin[:, None, None], rotation) * clips.present()
+
+
+def _joint(index, frame):
+    if not 0 <= index < frame.shape[1]:
+        raise ValueError(f"transforms: there is no joint {index}; the clips have {frame.shape[1]}, counted from 0")
+    return index
+
+
+def rotation_between(a, b):
+    """Rotation matrices (N, 3, 3) that turn a (N, 3) into the direction of b (3,), about the axis a x b.
+
+    Rodrigues' formula. Where a is 0 or already along b: the identity. Where a is opposite to b there is no such axis
+    and the identity is taken, as in PYSKL.
+    """
+    a = torch.nn.functional.normalize(a, dim=1)
+    v = torch.linalg.cross(a, b.expand_as(a))  # its length is the sine of the angle
+    cos = (a @ b)[:, None, None]
+    K = cross_matrix(v)
+    eye = torch.eye(3, device=a.device).expand_as(K)
+    rotation = eye + K + K @ K / (1 + cos).clamp(min=1e-6)
+    return torch.where(v.abs().sum(dim=1)[:, None, None] < 1e-6, eye, rotation)
+
+
+def cross_matrix(v):
+    """(N, 3) -> (N, 3, 3): the matrix of the cross product with v."""
+    zero = torch.zeros_like(v[:, 0])
+    x, y, z = v.unbind(dim=1)
+    return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=1).view(-1, 3, 3)
+
+
+def rotate(x, rotation):
+    """Turn points x (N, T, M, V, 3) by rotations (N, 3, 3). Raises ValueError for other than three channels."""
+    N = len(x)
+    if x.shape[-1] != 3:
+        raise ValueError(f"clips of {x.shape[-1]} channels cannot be turned in space; 3 are needed")
+    return torch.bmm(x.reshape(N, -1, 3), rotation.transpose(1, 2)).view(x.shape)
+
+
+def axis_rotations(angles):
+    """(N, 3) angles in rad about x, y, z -> three matrices (N, 3, 3), clockwise as in CTR-GCN's and PYSKL's code."""
+    zero, one = torch.zeros_like(angles[:, 0]), torch.ones_like(angles[:, 0])
+    (cx, cy, cz), (sx, sy, sz) = angles.cos().unbind(dim=1), angles.sin().unbind(dim=1)
+    x = torch.stack([one, zero, zero, zero, cx, sx, zero, -sx, cx], dim=1).view(-1, 3, 3)
+    y = torch.stack([cy, zero, -sy, zero, one, zero, sy, zero, cy], dim=1).view(-1, 3, 3)
+    z = torch.stack([cz, sz, zero, -sz, cz, zero, zero, zero, one], dim=1).view(-1, 3, 3)
+    return x, y, z
+
+
+def view_rotation(clips, rng, x=60.0, y=60.0):
+    """Turn each clip by random angles, up to x and y degrees, about those axes (CTR-GCN, NW-UCLA)."""
+    limit = torch.tensor([x, y, 0.0], device=clips.device) * (math.pi / 180)
+    angles = (2 * torch.rand(len(clips), 3, generator=rng, device=clips.device) - 1) * limit
+    about_x, about_y, _ = axis_rotations(angles)
+    clips.x = rotate(clips.x, (about_y @ about_x).transpose(1, 2))  # the release multiplies points from the left
+
+
+def random_rotation(clips, rng, theta=0.3):
+    """Turn each clip by random angles, up to theta rad, about z, y and x; in 2D about the origin (PYSKL, CTR-GCN)."""
+    angles = (2 * torch.rand(len(clips), 3, generator=rng, device=clips.device) - 1) * theta
+    if clips.x.shape[-1] == 2:
+        angles = angles * angles.new_tensor([0, 0, 1])
+    about_x, about_y, about_z = axis_rotations(angles)
+    rotation = about_z @ about_y @ about_x
+    if clips.x.shape[-1] == 2:
+        clips.x = torch.einsum("ntmvc,ndc->ntmvd", clips.x, rotation[:, :2, :2])
+    else:
+        clips.x = rotate(clips.x, rotation)
+
+
+def random_scale(clips, rng, low=0.9, high=1.1, per_axis=True):
+    """Scale each clip by a random factor, one for each axis (PYSKL, BRL) or one for all (CTR-GCN, NW-UCLA)."""
+    axes = clips.x.shape[-1] if per_axis else 1
+    factor = low + (high - low) * torch.rand(len(clips), axes, generator=rng, device=clips.device)
+    clips.x = clips.x * factor[:, None, None, None]
+
+
+def flip(clips, rng, p=0.5, mirror=True):
+    """With probability p: exchange left and right joints and turn the x axis round.
+
+    mirror: False leaves the coordinates and only exchanges the joints, as BRL's release does (Spatial_Flip).
+    """
+    chosen = torch.rand(len(clips), generator=rng, device=clips.device) < p
+    flipped = clips.x[..., clips.joints.mirror, :]
+    if mirror:
+        sign = torch.ones(clips.x.shape[-1], device=clips.device)
+        sign[0] = -1
+        flipped = flipped * sign
+    clips.x = torch.where(chosen[:, None, None, None, None], flipped, clips.x)
+
+
+def min_max(clips, rng):
+    """Scale each axis to [-1, 1] over all joints and frames of the clip (CTR-GCN, NW-UCLA). A flat axis becomes 0."""
+    x, present = clips.x, clips.present()
+    infinity = torch.finfo(x.dtype).max
+    low = torch.where(present, x, infinity).amin(dim=(1, 2, 3), keepdim=True)
+    high = torch.where(present, x, -infinity).amax(dim=(1, 2, 3), keepdim=True)
+    size = high - low
+    scaled = (x - low) / torch.where(size > 0, size, 1) * 2 - 1
+    clips.x = torch.where(present & (size > 0), scaled, 0)
+
+
+TRANSFORMS = {
+    "center": center,
+    "align": align,
+    "view_rotation": view_rotation,
+    "random_rotation": random_rotation,
+    "random_scale": random_scale,
+    "flip": flip,
+    "min_max": min_max,
+    "modality": to_modality,
+    "linspace_frames": linspace_frames,
+    "random_frames": random_frames,
+    "uniform_frames": uniform_frames,
+    "crop_resize": crop_resize,
+}
+SAMPLERS = ("linspace_frames", "random_frames", "uniform_frames", "crop_resize")

@@ -1,0 +1,324 @@
+"""Train, test and profile models of skeleton-based action recognition.
+
+python main.py --config config/nw-ucla-lt/brl.yaml --modality joint
+python main.py --phase test --weights results/nw-ucla-lt/brl/joint/runs.pt
+python main.py --phase profile --config config/nw-ucla-lt/brl.yaml
+"""
+
+from pathlib import Path
+
+import torch
+
+from feeders import FEEDERS, MIXINGS, MODALITIES, SAMPLERS, Store, TrainBatches
+from feeders.balance import class_count, hold_out
+from graph import build_graph
+from model import MODELS, build_model
+from model.loss import LOSSES, build_loss
+from model.pretrained import is_ours, load_weights
+from torchlight import checkpoint, plot
+from torchlight.config import Option, bind, command_line, read_yaml, resolve
+from torchlight.device import counted_generator, counted_seed, parse_device, place
+from torchlight.errors import guarded
+from torchlight.evaluator import evaluate, predict, write_test
+from torchlight.metrics import format_summary
+from torchlight.profiler import profile
+from torchlight.recorder import Recorder
+from torchlight.trainer import Trainer
+
+OPTIONS = {
+    # what to do
+    "config": Option(str, "", "YAML file with any of these options"),
+    "phase": Option(str, "train", "what to do", ("train", "test", "profile")),
+    "work_dir": Option(str, "", "run directory [results/CONFIG/MODALITY; in a test that of the weights]"),
+    "weights": Option(str, "", "weights to start from or to test: ours or a published checkpoint"),
+    "ignore_weights": Option(list, [], "leave out weights whose name contains one of these words"),
+    "resume": Option(bool, False, "continue the run in the run directory"),
+    "overwrite": Option(bool, False, "replace the run in the run directory"),
+    "device": Option(list, [], "cpu, or the numbers of GPUs; several share each batch [GPU 0 if there is one]"),
+    "seed": Option(int, 1, "seed of every random draw", low=0),
+    # data
+    "data_path": Option(str, "", "the store (data/prepare.py)"),
+    "modality": Option(str, "joint", "input stream", MODALITIES),
+    "feeder": Option(str, "skeleton", "feeder", tuple(FEEDERS)),
+    "train_feeder_args": Option(dict, {}, "training feeder: split, transforms, num_person, repeat"),
+    "test_feeder_args": Option(dict, {}, "test feeder: split, transforms, num_person"),
+    "val_ratio": Option(float, 0.0, "share of the training clips of each class held out for validation", low=0),
+    "batch_size": Option(int, 16, "clips in a training batch", low=1),
+    "test_batch_size": Option(int, 64, "clips in a test batch", low=1),
+    # long-tailed learning
+    "sampler": Option(str, "uniform", "clips of an epoch", tuple(SAMPLERS)),
+    "mixing": Option(str, "none", "mixing within the batch", ("none", *MIXINGS)),
+    "mixing_args": Option(dict, {}, "its arguments"),
+    "loss": Option(str, "cross-entropy", "loss", tuple(LOSSES)),
+    "defer_epoch": Option(int, 0, "before this epoch (counted from 0) the loss is plain cross-entropy", low=0),
+    "shots": Option(list, [20, 100], "few-shot: fewer training clips than the first; many-shot: more than the second"),
+    # model
+    "model": Option(str, "ctrgcn", "architecture", tuple(MODELS)),
+    "model_args": Option(dict, {}, "its arguments; graph, num_class, num_person are checked against the data"),
+    # optimisation
+    "optimizer": Option(str, "SGD", "optimizer", ("SGD", "Adam", "AdamW")),
+    "base_lr": Option(float, 0.1, "learning rate", low=0),
+    "base_batch_size": Option(int, 0, "scale base_lr linearly from this batch size to the effective one; 0: no", low=0),
+    "momentum": Option(float, 0.9, "momentum of SGD", low=0),
+    "nesterov": Option(bool, False, "Nesterov momentum"),
+    "weight_decay": Option(float, 0.0, "weight decay", low=0),
+    "lr_schedule": Option(str, "step", "learning rate schedule", ("step", "cosine")),
+    "step": Option(list, [], "epochs at which the learning rate is multiplied by lr_decay_rate"),
+    "lr_decay_rate": Option(float, 0.1, "see step", low=0),
+    "warm_up_epoch": Option(int, 0, "epochs of linear warm-up", low=0),
+    "num_epoch": Option(int, 65, "epochs", low=1),
+    "accumulate": Option(int, 1, "batches whose gradients make one step", low=1),
+    # records
+    "log_interval": Option(int, 100, "batches between two lines of the log", low=1),
+    "eval_interval": Option(int, 1, "epochs between two evaluations", low=1),
+    "save_interval": Option(int, 1, "epochs between two checkpoints", low=1),
+    "save_score": Option(bool, True, "write test_score.pkl"),
+}  # fmt: skip
+# What a resumed run may have otherwise than before: it changes nothing in the result.
+FREE = ("config", "phase", "work_dir", "resume", "overwrite", "device", "log_interval", "save_interval", "save_score")
+
+
+# What a resumed run may have otherwise than before: it changes nothing in the result.
+PLACE = ("config", "phase", "work_dir", "weights", "resume", "overwrite", "device")
+FREE = (*PLACE, "log_interval", "save_interval", "save_score")
+UNSAVED = ("config", "phase", "resume", "overwrite")  # what config.yaml leaves to the command line that runs it again
+
+
+def main(argv):
+    config = configure(argv)
+    return {"train": train, "test": test, "profile": profile_model}[config.phase](config)
+
+
+def configure(argv):
+    """All options: command line > YAML > defaults. Without --config a test takes the config saved with its weights, and
+    a resumed run the one in its directory. Raises ValueError.
+    """
+    given = command_line(OPTIONS, argv, __doc__)
+    layers = [(given, "command line")]
+    if given.get("config"):
+        layers.insert(0, (read_yaml(given["config"]), given["config"]))
+    elif given.get("resume") and given.get("work_dir"):
+        path = Path(given["work_dir"]) / "config.yaml"
+        layers.insert(0, (without_place(read_yaml(path)), path))
+    elif given.get("weights"):
+        saved = checkpoint.load(given["weights"])
+        if is_ours(saved):
+            layers.insert(0, (without_place(saved["config"]), given["weights"]))
+    config = resolve(OPTIONS, layers)
+    if not config.work_dir and config.phase == "test":
+        config.work_dir = str(Path(config.weights).parent)
+    elif not config.work_dir and config.config:
+        path = Path(config.config).with_suffix("")
+        config.work_dir = str(
+            Path("results", *path.parts[path.parts.index("config") + 1 :], config.modality)
+            if "config" in path.parts
+            else Path("results", path.name, config.modality)
+        )
+    check(config)
+    return config
+
+
+def without_place(values):
+    return {key: value for key, value in values.items() if key not in PLACE}
+
+
+def check(config):
+    """What no single option can tell. Raises ValueError."""
+    shots = config.shots
+    if len(shots) != 2 or not all(isinstance(n, int) for n in shots) or shots[0] > shots[1]:
+        raise ValueError(f"shots takes two numbers of clips, the smaller first, not {shots}")
+    if not all(isinstance(epoch, int) for epoch in config.step):
+        raise ValueError(f"step takes epochs, not {config.step}")
+    if config.val_ratio >= 1:
+        raise ValueError(f"val_ratio must be less than 1, not {config.val_ratio}")
+    if config.nesterov and (config.optimizer != "SGD" or config.momentum == 0):
+        raise ValueError("nesterov needs the optimizer SGD and a momentum")
+    if config.lr_schedule == "cosine" and config.warm_up_epoch >= config.num_epoch:
+        raise ValueError("warm_up_epoch must be less than num_epoch")
+    if config.phase == "test" and not config.weights:
+        raise ValueError("--phase test needs --weights")
+    if config.phase == "train" and not config.work_dir:
+        raise ValueError("--work-dir is missing; only with --config it has a default")
+    if config.weights and config.resume:
+        raise ValueError("--resume continues from last.pt; it takes no --weights")
+    if not config.data_path:
+        raise ValueError("data_path is missing: the store to train or test on (data/prepare.py makes it)")
+
+
+# ---- data and model
+
+
+def make_feeder(config, store, key, device, **replaced):
+    """The feeder of train_feeder_args or test_feeder_args, some of whose arguments may be replaced."""
+    where = f"{config.config or 'command line'}: {key}"
+    arguments = {"split": "train" if key.startswith("train") else "test", **getattr(config, key)}
+    arguments.pop("repeat", None)
+    feeder = FEEDERS[config.feeder]
+    arguments = bind(feeder, arguments, where, skip=("data_path", "modality", "seed", "device"))
+    try:
+        return feeder(store, modality=config.modality, seed=config.seed, device=device, **{**arguments, **replaced})
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def make_batches(config, feeder):
+    repeat = config.train_feeder_args.get("repeat", 1)
+    if not isinstance(repeat, int) or repeat < 1:
+        raise ValueError(f"train_feeder_args: repeat must be a whole number from 1 on, not {repeat!r}")
+    mixing = None
+    if config.mixing != "none":
+        kind = MIXINGS[config.mixing]
+        arguments = bind(kind, config.mixing_args, "mixing_args", skip=("graph", "class_count"))
+        mixing = kind(feeder.graph, feeder.class_count, **arguments)
+    return TrainBatches(feeder, config.batch_size, config.sampler, repeat, mixing)
+
+
+def make_model(config, feeder):
+    """The model for a feeder's clips. Raises ValueError where the config says otherwise than the data."""
+    arguments = dict(config.model_args)
+    C, _, _, M = feeder.shape
+    found = {"graph": feeder.graph.name, "num_class": len(feeder.classes), "num_person": M, "in_channels": C}
+    for key, value in found.items():
+        if arguments.pop(key, value) != value:
+            raise ValueError(f"model_args: {key} is {config.model_args[key]!r}, but {feeder.store.path} has {value!r}")
+    labeling = arguments.pop("labeling", "spatial")
+    graph = build_graph(feeder.graph.layout, labeling)
+    return build_model(config.model, found["num_class"], M, graph, in_channels=C, **arguments)
+
+
+# ---- phases
+
+
+def train(config):
+    devices = parse_device(config.device)
+    saved = load_last(config) if config.resume else None
+    store = Store(config.data_path)
+    feeder = make_feeder(config, store, "train_feeder_args", devices[0])
+    val_feeder = None
+    if config.val_ratio:
+        rest, held = hold_out(feeder.label, config.val_ratio, counted_generator("val", config.seed))
+        index = feeder.index
+        feeder = make_feeder(config, store, "train_feeder_args", devices[0], split=index[rest])
+        val_feeder = make_feeder(config, store, "test_feeder_args", devices[0], split=index[held])
+    test_feeder = make_feeder(config, store, "test_feeder_args", devices[0])
+    batches = make_batches(config, feeder)
+    plain, loss = (build_loss(name, feeder.class_count).to(devices[0]) for name in ("cross-entropy", config.loss))
+    torch.manual_seed(counted_seed("weights", config.seed))
+    model = make_model(config, feeder)
+    if config.weights:
+        load_weights(model, checkpoint.load(config.weights), config.ignore_weights)
+    model = place(model, devices)
+
+    recorder = Recorder(config.work_dir, "resume" if saved else "overwrite" if config.overwrite else "new")
+    LOG.append(recorder.path("log.txt"))
+    options = {key: value for key, value in vars(config).items() if key not in UNSAVED}
+    recorder.save_config(options)
+    recorder.save_environment(devices)
+    effective = config.batch_size * config.accumulate
+    base_lr = config.base_lr * (effective / config.base_batch_size if config.base_batch_size else 1)
+    recorder.log(f"{config.model}: {sum(p.numel() for p in model.parameters()):,} parameters on {describe(devices)}")
+    recorder.log(
+        f"{store.path} ({store.path.stat().st_size / 2**20:.1f} MB): {len(feeder)} training clips, per class "
+        f"{' '.join(map(str, feeder.class_count))}; {len(test_feeder)} test clips; input {feeder.shape}"
+    )
+    recorder.log(
+        f"{batches.clips} clips and {len(batches)} batches an epoch; effective batch {effective}, lr {base_lr:g}"
+    )
+
+    scores = {}
+
+    def evaluate_epoch():
+        split, test_set = ("val", val_feeder) if val_feeder else ("test", test_feeder)
+        scores[split] = score(model, test_set, config)
+        return {split: evaluate(scores[split], test_set.label, feeder.class_count, config.shots)}
+
+    def criterion(epoch):
+        return plain if epoch < config.defer_epoch else loss
+
+    extra = {"config": options, "class_count": feeder.class_count.tolist(), "classes": store.classes}
+    trainer = Trainer(model, batches, criterion, evaluate_epoch, recorder, config, base_lr, extra)
+    if saved:
+        trainer.resume(saved)
+        recorder.log(f"continuing after epoch {trainer.epoch}, batch {trainer.step}")
+    trainer.fit()
+
+    test_score = scores["test"] if "test" in scores else score(model, test_feeder, config)
+    metrics = evaluate(test_score, test_feeder.label, feeder.class_count, config.shots)
+    metrics = {"weights": "runs.pt", "epoch": trainer.epoch, "shots": config.shots, "classes": store.classes, **metrics}
+    checkpoint.save(trainer.weights(metrics), recorder.path("runs.pt"))
+    write_test(recorder, test_feeder.names, test_score, test_feeder.label, metrics, store.classes, config.save_score)
+    plot.curves(recorder.history, recorder.path("curves.png"))
+    recorder.log(f"last epoch ({trainer.epoch}), test: {format_summary(metrics)}")
+    best, chosen = trainer.best, {"val": "chosen on the validation clips", "test": "chosen on the test clips"}
+    recorder.log(f"best epoch ({best['epoch']}), {chosen[best['split']]}: {best['split']} top1 {best['top1']:.2f}")
+    recorder.close()
+
+
+def load_last(config):
+    """The last.pt to continue from. Raises ValueError where the run had other options."""
+    path = Path(config.work_dir) / "last.pt"
+    saved = checkpoint.load(path)
+    for key, value in saved["config"].items():
+        if key not in FREE and getattr(config, key) != value:
+            raise ValueError(f"--resume: {key} is {getattr(config, key)!r} now and was {value!r} in {path}")
+    return saved
+
+
+def score(model, feeder, config):
+    return predict(model, feeder.batches(config.test_batch_size), feeder.num_clips)
+
+
+def test(config):
+    devices = parse_device(config.device)
+    saved = checkpoint.load(config.weights)
+    store = Store(config.data_path)
+    feeder = make_feeder(config, store, "test_feeder_args", devices[0])
+    model = make_model(config, feeder)
+    try:
+        load_weights(model, saved, config.ignore_weights)
+    except ValueError as error:
+        raise ValueError(f"{config.weights}: {error}") from None
+    if is_ours(saved):
+        counts, epoch = saved["class_count"], saved["epoch"]
+        if saved["classes"] != store.classes:
+            raise ValueError(f"{config.weights}: trained on other classes than {store.path} has")
+    else:  # whoever published the weights trained on this split, as far as we know
+        train_split = store.split(config.train_feeder_args.get("split", "train"))
+        counts, epoch = class_count(store.label[train_split], len(store.classes)), None
+    model = place(model, devices)
+    recorder = Recorder(config.work_dir, "add")
+    LOG.append(recorder.path("log.txt"))
+    test_score = score(model, feeder, config)
+    metrics = evaluate(test_score, feeder.label, counts, config.shots)
+    metrics = {"weights": config.weights, "epoch": epoch, "shots": config.shots, "classes": store.classes, **metrics}
+    write_test(recorder, feeder.names, test_score, feeder.label, metrics, store.classes, config.save_score)
+    recorder.log(f"{config.weights}, {len(feeder)} test clips: {format_summary(metrics)}")
+
+
+def profile_model(config):
+    devices = parse_device(config.device)
+    feeder = make_feeder(config, Store(config.data_path), "test_feeder_args", devices[0])
+    model = make_model(config, feeder).to(devices[0])
+    N = min(config.batch_size, len(feeder))
+    x, y = feeder.batch(range(N))
+    figures = profile(model, x[:N], y)
+    print(
+        f"{config.model}, input N x {' x '.join(map(str, feeder.shape))} (C, T, V, M), N = {N}, {describe(devices[:1])}"
+    )
+    print(f"  parameters         {figures['parameters']:,}")
+    print(f"  FLOPs a clip       {figures['flops'] / 1e9:.3f} G (multiply and add are two)")
+    print(f"  inference          {figures['inference']:.1f} clips/s")
+    print(f"  forward, backward  {figures['training']:.1f} clips/s")
+
+
+def describe(devices):
+    if devices[0].type == "cpu":
+        return f"the CPU, {torch.get_num_threads()} threads"
+    return ", ".join(f"{device} ({torch.cuda.get_device_name(device)})" for device in devices)
+
+
+LOG = []  # the log file, once there is one
+
+if __name__ == "__main__":
+    torch.backends.cudnn.deterministic = True
+    guarded(main, log=lambda: LOG[-1] if LOG else None)

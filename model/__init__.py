@@ -1,0 +1,22 @@
+"""Models by name. A model takes (N, C, T, V, M) and returns logits (N, K)."""
+
+from torchlight.config import bind, nearest
+
+from .ctrgcn import CTRGCN
+from .stgcnpp import STGCNPP
+
+MODELS = {"ctrgcn": CTRGCN, "stgcn++": STGCNPP}
+
+__all__ = ["MODELS", "build_model"]
+
+
+def build_model(name, num_class, num_person, graph, **model_args):
+    """A freshly initialised model.
+
+    graph: graph.Graph of the input's layout. model_args: the architecture's own (in_channels, base_channels, drop_out,
+    …). Raises ValueError for an unknown name or argument.
+    """
+    if name not in MODELS:
+        raise ValueError(f"unknown model {name!r}{nearest(name, MODELS)}; there are {', '.join(MODELS)}")
+    model_args = bind(MODELS[name], model_args, f"model_args of {name}", skip=("num_class", "num_person", "graph"))
+    return MODELS[name](num_class=num_class, num_person=num_person, graph=graph, **model_args)

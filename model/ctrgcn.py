@@ -1,0 +1,112 @@
+"""CTR-GCN: Channel-wise Topology Refinement Graph Convolution (Chen et al., ICCV 2021).
+
+The three subsets of a layer, and the branches of its temporal convolution, are computed by one convolution each where
+the release has several: the same function, stacked parameters.
+"""
+
+import math
+
+import torch
+from torch import nn
+
+from .backbone import GraphBackbone
+from .layers import ConvNorm, PointwiseConv, kaiming_fan_out, shortcut, temporal_conv
+
+
+class CTRGraphConv(nn.Module):
+    """Section 3.3: each channel has its own topology, the shared one refined by the relations of its joints.
+
+    (N, C, T, V) -> (N, C', T, V). For subset s and channel c of clip n the topology is
+    A[s] + alpha * (W4 tanh(W1 x_u - W2 x_v))[c], where x is the mean over time.
+    """
+
+    def __init__(self, in_channels, out_channels, A):
+        super().__init__()
+        S = A.shape[0]
+        hidden = 8 if in_channels in (3, 9) else in_channels // 8  # 3 and 9 are the channels of raw data
+        self.A = nn.Parameter(A.clone())
+        self.alpha = nn.Parameter(torch.zeros(1))
+        self.query = PointwiseConv(in_channels, S * hidden)
+        self.key = PointwiseConv(in_channels, S * hidden)
+        self.value = PointwiseConv(in_channels, S * out_channels)
+        self.expand = nn.Conv2d(S * hidden, S * out_channels, 1, groups=S)
+        self.bn = nn.BatchNorm2d(out_channels)
+        self.down = shortcut(in_channels, out_channels)
+        for conv in (self.query, self.key, self.value, self.expand):
+            kaiming_fan_out(conv, branches=S)
+        nn.init.constant_(self.bn.weight, 1e-6)
+        if isinstance(self.down, ConvNorm):
+            kaiming_fan_out(self.down[0])
+
+    def forward(self, x):
+        N, _, T, V = x.shape
+        S = self.A.shape[0]
+        pooled = x.mean(dim=2, keepdim=True)  # the mean over time commutes with a pointwise convolution
+        query, key = self.query(pooled), self.key(pooled)  # N, S*R, 1, V
+        relation = torch.tanh(query - key.transpose(2, 3)).view(N * S, -1, V * V)  # of joint u (last) to joint v
+        topology = self.refine(relation, N).view(N, S, -1, V, V)
+        value = self.value(x).view(N, S, -1, T, V)
+        y = (value @ topology).sum(dim=1)  # N, C', T, V
+        return torch.relu(self.bn(y) + self.down(x))
+
+    def refine(self, relation, N):
+        """(N*S, R, V*V) -> alpha (W4 relation + b4) + A, (N*S, C', V*V), as one product: A and 1 are two more rows."""
+        S, V, _ = self.A.shape
+        A = self.A.transpose(1, 2).reshape(S, 1, V * V)
+        rows = torch.cat([A, torch.ones_like(A)], dim=1).expand(N, S, 2, V * V).reshape(N * S, 2, V * V)
+        W = self.expand.weight.view(S, -1, relation.shape[1]) * self.alpha
+        b = self.expand.bias.view(S, -1, 1) * self.alpha
+        W = torch.cat([W, torch.ones_like(b), b], dim=2).expand(N, -1, -1, -1).flatten(0, 1)
+        return torch.bmm(W, torch.cat([relation, rows], dim=1))
+
+
+class MultiScaleTemporalConv(nn.Module):
+    """Section 3.4: four branches of C'/4 channels: two dilated convolutions, max pooling, a pointwise convolution.
+
+    (N, C, T, V) -> (N, C', ceil(T / stride), V)
+    """
+
+    def __init__(self, in_channels, out_channels, stride, kernel_size=5, dilations=(1, 2)):
+        super().__init__()
+        width = out_channels // (len(dilations) + 2)
+        self.width = width
+        self.reduce = PointwiseConv(in_channels, out_channels - width)
+        self.reduce_bn = nn.BatchNorm2d(out_channels - width)
+        self.convs = nn.ModuleList(temporal_conv(width, width, kernel_size, stride, d) for d in dilations)
+        self.pool = nn.MaxPool2d((3, 1), (stride, 1), (1, 0))
+        self.point = PointwiseConv(in_channels, width, stride)
+        self.bn = nn.BatchNorm2d(out_channels)
+        kaiming_fan_out(self.reduce, branches=len(dilations) + 1)
+        for conv in (*self.convs, self.point):
+            kaiming_fan_out(conv)
+        for bn in (self.reduce_bn, self.bn):
+            nn.init.normal_(bn.weight, 1, 0.02)
+
+    def forward(self, x):
+        *scales, pooled = torch.relu(self.reduce_bn(self.reduce(x))).split(self.width, dim=1)
+        branches = [conv(scale) for conv, scale in zip(self.convs, scales, strict=True)]
+        return self.bn(torch.cat([*branches, self.pool(pooled), self.point(x)], dim=1))
+
+
+class CTRBlock(nn.Module):
+    """Graph convolution, temporal convolution, shortcut. (N, C, T, V) -> (N, C', ceil(T / stride), V)"""
+
+    def __init__(self, in_channels, out_channels, A, stride, residual):
+        super().__init__()
+        self.gcn = CTRGraphConv(in_channels, out_channels, A)
+        self.tcn = MultiScaleTemporalConv(out_channels, out_channels, stride)
+        self.residual = shortcut(in_channels, out_channels, stride) if residual else None
+        if isinstance(self.residual, ConvNorm):
+            kaiming_fan_out(self.residual[0])
+
+    def forward(self, x):
+        y = self.tcn(self.gcn(x))
+        return torch.relu(y if self.residual is None else y + self.residual(x))
+
+
+class CTRGCN(GraphBackbone):
+    """(N, C, T, V, M) -> logits (N, K). Ten blocks; 1.43 M parameters for NW-UCLA, 1.45 M for NTU RGB+D 60."""
+
+    def __init__(self, num_class, num_person, graph, in_channels=3, base_channels=64, drop_out=0.0):
+        super().__init__(CTRBlock, graph, num_class, num_person, in_channels, base_channels, drop_out, norm="MVC")
+        nn.init.normal_(self.fc.weight, 0, math.sqrt(2 / num_class))

@@ -1,0 +1,81 @@
+"""ST-GCN++ (Duan et al., PYSKL, ACM MM 2022): ST-GCN with a learned adjacency, a shortcut in the graph convolution
+and a multi-branch temporal convolution. The backbone of BRL's tables.
+"""
+
+import torch
+from torch import nn
+
+from .backbone import GraphBackbone
+from .layers import PointwiseConv, shortcut, temporal_conv
+
+
+class STGraphConv(nn.Module):
+    """Section 3.2: a learned adjacency, initialised with the graph's. (N, C, T, V) -> (N, C', T, V)"""
+
+    def __init__(self, in_channels, out_channels, A):
+        super().__init__()
+        self.A = nn.Parameter(A.clone())
+        self.conv = PointwiseConv(in_channels, out_channels * A.shape[0])
+        self.bn = nn.BatchNorm2d(out_channels)
+        self.down = shortcut(in_channels, out_channels)
+
+    def forward(self, x):
+        N, _, T, V = x.shape
+        y = self.conv(x).view(N, self.A.shape[0], -1, V)  # N, S, C'*T, V
+        y = (y @ self.A).sum(dim=1).view(N, -1, T, V)
+        return torch.relu(self.bn(y) + self.down(x))
+
+
+class MultiBranchTemporalConv(nn.Module):
+    """Section 3.2: six branches: four convolutions of kernel 3, dilated 1 to 4, max pooling, a pointwise convolution.
+
+    (N, C, T, V) -> (N, C', ceil(T / stride), V). The branches have C' // 6 channels, the first takes what remains.
+    """
+
+    def __init__(self, in_channels, out_channels, stride, kernel_size=3, dilations=(1, 2, 3, 4)):
+        super().__init__()
+        width = out_channels // (len(dilations) + 2)
+        first = out_channels - width * (len(dilations) + 1)
+        self.widths = [first] + [width] * len(dilations)  # of the convolutions and of the pooling branch
+        self.reduce = PointwiseConv(in_channels, sum(self.widths))
+        self.reduce_bn = nn.BatchNorm2d(sum(self.widths))
+        self.convs = nn.ModuleList(
+            temporal_conv(w, w, kernel_size, stride, d) for w, d in zip(self.widths[:-1], dilations, strict=True)
+        )
+        self.pool = nn.MaxPool2d((3, 1), (stride, 1), (1, 0))
+        self.point = PointwiseConv(in_channels, width, stride)
+        self.transform_bn = nn.BatchNorm2d(out_channels)
+        self.transform = PointwiseConv(out_channels, out_channels)
+        self.bn = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x):
+        *scales, pooled = torch.relu(self.reduce_bn(self.reduce(x))).split(self.widths, dim=1)
+        branches = [conv(scale) for conv, scale in zip(self.convs, scales, strict=True)]
+        y = torch.cat([*branches, self.pool(pooled), self.point(x)], dim=1)
+        return self.bn(self.transform(torch.relu(self.transform_bn(y))))
+
+
+class STBlock(nn.Module):
+    """Graph convolution, temporal convolution, shortcut. (N, C, T, V) -> (N, C', ceil(T / stride), V)"""
+
+    def __init__(self, in_channels, out_channels, A, stride, residual):
+        super().__init__()
+        self.gcn = STGraphConv(in_channels, out_channels, A)
+        self.tcn = MultiBranchTemporalConv(out_channels, out_channels, stride)
+        self.residual = shortcut(in_channels, out_channels, stride) if residual else None
+
+    def forward(self, x):
+        y = self.tcn(self.gcn(x))
+        return torch.relu(y if self.residual is None else y + self.residual(x))
+
+
+class STGCNPP(GraphBackbone):
+    """(N, C, T, V, M) -> logits (N, K). Ten blocks; 1.40 M parameters for NTU RGB+D 60.
+
+    Convolutions keep PyTorch's own initialisation, as in PYSKL; the classifier is drawn from N(0, 0.01).
+    """
+
+    def __init__(self, num_class, num_person, graph, in_channels=3, base_channels=64, drop_out=0.0):
+        super().__init__(STBlock, graph, num_class, num_person, in_channels, base_channels, drop_out, norm="VC")
+        nn.init.normal_(self.fc.weight, 0, 0.01)
+        nn.init.zeros_(self.fc.bias)

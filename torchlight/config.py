@@ -1,0 +1,187 @@
+"""Options from the command line, over a YAML file, over the YAML files it is based on, over the defaults.
+
+Every option is declared once, as an Option. Whatever is not declared, of another type or out of range raises a
+ValueError that names the option, where it was given, and the nearest name there is.
+"""
+
+import argparse
+import contextlib
+import difflib
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import yaml
+
+
+@dataclass(frozen=True)
+class Option:
+    """type: int, float, bool, str, list or dict. choices: allowed values. low: the least allowed number."""
+
+    type: type
+    default: object
+    help: str
+    choices: tuple = ()
+    low: float | None = None
+
+
+def nearest(name, names):
+    """' (nearest: ...)' with the most similar of the names, or '' where none is similar."""
+    close = difflib.get_close_matches(str(name), [str(n) for n in names], n=1, cutoff=0.5)
+    return f" (nearest: {close[0]})" if close else ""
+
+
+def convert(value, option, name, where):
+    """The value as the option's type. Raises ValueError naming the option and where it was given."""
+    wanted = option.type
+    given = value
+    if value is None and option.default is None:
+        return None
+    if wanted is float and isinstance(value, str):  # YAML 1.1 reads 5e-4 as a string
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if wanted is list and not isinstance(value, list):
+        value = [value]
+    if wanted is str and isinstance(value, int | float) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
+        raise ValueError(f"{where}: {name} must be of type {wanted.__name__}, not {given!r}")
+    if option.choices and value not in option.choices:
+        choices = ", ".join(map(str, option.choices))
+        raise ValueError(f"{where}: {name} must be one of {choices}, not {given!r}{nearest(given, option.choices)}")
+    if option.low is not None and not value >= option.low:
+        raise ValueError(f"{where}: {name} must be at least {option.low}, not {given!r}")
+    return value
+
+
+def read_yaml(path):
+    """A YAML file as a dict, `base:` files (relative to it) merged under it. Raises ValueError or OSError."""
+    return _read_yaml(Path(path), ())
+
+
+def _read_yaml(path, above):
+    if path.resolve() in above:
+        raise ValueError(f"{path}: base files include each other in a circle")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: a config is a list of `key: value` lines")
+    bases = content.pop("base", [])
+    result = {}
+    for base in [bases] if isinstance(bases, str) else bases:
+        result = merge(result, _read_yaml(path.parent / base, (*above, path.resolve())))
+    return merge(result, content)
+
+
+def merge(under, over):
+    """`over` on top of `under`: dicts are merged, everything else is replaced."""
+    result = dict(under)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = merge(result[key], value) if both else value
+    return result
+
+
+def resolve(options, layers):
+    """Merge layers [(dict, where it comes from)], later ones on top, over the defaults, and check every value."""
+    values = {name: option.default for name, option in options.items()}
+    for layer, where in layers:
+        for name, value in layer.items():
+            if name not in options:
+                raise ValueError(f"{where}: unknown key {name}{nearest(name, options)}")
+            value = convert(value, options[name], name, where)
+            both = isinstance(value, dict) and isinstance(values[name], dict)
+            values[name] = merge(values[name], value) if both else value
+    return SimpleNamespace(**values)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise ValueError(f"command line: {message}")
+
+
+def command_line(options, argv, description):
+    """The options given on a command line, {name: value}, unchecked.
+
+    A flag is the option's name with dashes (underscores work too). Lists take several words, dicts take key=value words
+    with dots for nested keys; `--model-args.drop_out 0.2` is the same as `--model-args drop_out=0.2`.
+    """
+    parser = _Parser(description=description, allow_abbrev=False)
+    dicts = []
+    for name, option in options.items():
+        flags = list(dict.fromkeys(["--" + name.replace("_", "-"), "--" + name]))
+        text = option.help + (f" ({', '.join(map(str, option.choices))})" if option.choices else "")
+        text += "" if option.default in (None, "", [], {}) else f" [{option.default}]"
+        shape = {list: {"nargs": "+"}, dict: {"nargs": "+", "action": "append"}, bool: {"nargs": "?", "const": "true"}}
+        parser.add_argument(
+            *flags,
+            dest=name,
+            metavar=option.type.__name__.upper(),
+            help=text.replace("%", "%%"),
+            default=argparse.SUPPRESS,
+            **shape.get(option.type, {}),
+        )
+        dicts += flags if option.type is dict else []
+    words, arguments = list(argv), []
+    while words:
+        word = words.pop(0)
+        flag, dot, key = word.partition(".")
+        if dot and flag in dicts:  # --model-args.drop_out 0.2 is --model-args drop_out=0.2
+            arguments += [flag, key if "=" in key else f"{key}={words.pop(0) if words else ''}"]
+        else:
+            arguments.append(word)
+    known, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        flags = ["--" + name.replace("_", "-") for name in options]
+        raise ValueError(f"command line: unknown argument {unknown[0]}{nearest(unknown[0], flags)}")
+    return {name: _from_words(words, options[name], name) for name, words in vars(known).items()}
+
+
+def _from_words(words, option, name):
+    """The word, the list of words or the list of lists of key=value words that argparse found, as a value."""
+    if option.type is str:
+        return words
+    try:
+        if option.type is list:
+            return [yaml.safe_load(word) for word in words]
+        if option.type is not dict:
+            return yaml.safe_load(words)
+        result = {}
+        for word in (word for group in words for word in group):
+            key, equals, value = word.partition("=")
+            if not equals or not key:
+                raise ValueError(f"command line: {name} takes key=value, not {word!r}")
+            value = yaml.safe_load(value)
+            for part in reversed(key.split(".")):
+                value = {part: value}
+            result = merge(result, value)
+        return result
+    except yaml.YAMLError as error:
+        raise ValueError(f"command line: {name}: {' '.join(str(error).split())}") from None
+
+
+def bind(function, arguments, where, skip=()):
+    """Check keyword arguments from a config against a function's signature (but for `skip`); return them as a dict.
+
+    Raises ValueError, starting with `where`, for a name the function does not take, or a value that does not suit the
+    type of its default.
+    """
+    if not isinstance(arguments, dict):
+        raise ValueError(f"{where}: takes key: value pairs, not {arguments!r}")
+    known = inspect.signature(function).parameters
+    keywords = {name: parameter for name, parameter in known.items() if name not in skip}
+    result = {}
+    for name, value in arguments.items():
+        if name not in keywords:
+            raise ValueError(f"{where}: unknown key {name}{nearest(name, keywords)}")
+        default = keywords[name].default
+        if default is not inspect.Parameter.empty and default is not None:
+            kind = list if isinstance(default, tuple) else type(default)
+            value = convert(value, Option(kind, default, ""), name, where)
+        result[name] = value
+    return result

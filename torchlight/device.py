@@ -1,0 +1,47 @@
+"""Devices, DataParallel, and random numbers that are counted, not carried."""
+
+import numpy as np
+import torch
+from torch import nn
+
+
+def parse_device(words):
+    """`--device` as a list of torch devices: [] is GPU 0 or else the CPU; "cpu", or the numbers of GPUs.
+
+    Raises ValueError for a device that is not there.
+    """
+    if not words:
+        words = [0] if torch.cuda.is_available() else ["cpu"]
+    if [str(word) for word in words] == ["cpu"]:
+        return [torch.device("cpu")]
+    count = torch.cuda.device_count()
+    for word in words:
+        if not str(word).isdigit():
+            raise ValueError(f"--device takes cpu or the numbers of GPUs, not {word!r}")
+        if int(word) >= count:
+            raise ValueError(f"--device {word}: this machine has {count} GPUs; use --device cpu to run without one")
+    if len(set(map(str, words))) < len(words):
+        raise ValueError("--device names a GPU twice")
+    return [torch.device("cuda", int(word)) for word in words]
+
+
+def place(model, devices):
+    """The model on its devices: several GPUs share each batch (DataParallel)."""
+    model = model.to(devices[0])
+    return nn.DataParallel(model, device_ids=devices) if len(devices) > 1 else model
+
+
+def bare(model):
+    """The model inside a DataParallel."""
+    return model.module if isinstance(model, nn.DataParallel) else model
+
+
+def counted_seed(purpose, seed, epoch=0, step=0, rank=0):
+    """A 64-bit seed for the random draws of one purpose (a word) in one step: a function of its arguments only."""
+    words = [int.from_bytes(purpose.encode()[:8].ljust(8, b"\0"), "little"), seed, epoch, step, rank]
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0])
+
+
+def counted_generator(purpose, seed, epoch=0, step=0, rank=0, device="cpu"):
+    """A torch.Generator seeded by counted_seed: nothing to save, and any step can be drawn again."""
+    return torch.Generator(device).manual_seed(counted_seed(purpose, seed, epoch, step, rank))

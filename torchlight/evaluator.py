@@ -1,0 +1,57 @@
+"""Scores of a test set, and the files that a test leaves in a run directory."""
+
+import csv
+import math
+import pickle
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from . import plot
+from .files import replacing, write_json
+from .metrics import evaluate_scores
+
+
+@torch.inference_mode()
+def predict(model, batches, num_clips=1):
+    """Scores (N, K) float32 of all clips, in the order of the batches.
+
+    batches yields x with num_clips consecutive rows for each sample. One row: its logits. Several: the logarithm of
+    the mean of their softmax, so that a softmax of the score gives back the averaged probabilities.
+    """
+    training = model.training
+    model.eval()
+    scores = []
+    for x in batches:
+        logits = model(x).float()
+        if num_clips > 1:
+            rows = logits.view(-1, num_clips, logits.shape[-1])
+            logits = rows.log_softmax(dim=-1).logsumexp(dim=1) - math.log(num_clips)
+        scores.append(logits)
+    model.train(training)
+    return torch.cat(scores).cpu().numpy()
+
+
+def evaluate(score, label, class_count, shots):
+    """evaluate_scores, with the cross-entropy `loss`. Raises FloatingPointError for scores that are not finite."""
+    if not np.isfinite(score).all():
+        raise FloatingPointError("the model's scores are not finite: its weights are damaged or the training diverged")
+    loss = F.cross_entropy(torch.from_numpy(score), torch.as_tensor(label)).item()
+    return {"loss": round(loss, 6), **evaluate_scores(score, label, class_count, shots)}
+
+
+def write_test(recorder, names, score, label, metrics, classes, save_score=True):
+    """Write test_score.pkl, test_label.json, test_metrics.json, per_class.csv and the pictures."""
+    write_json(recorder.path("test_label.json"), dict(zip(names, map(int, label), strict=True)))
+    if save_score:
+        with replacing(recorder.path("test_score.pkl")) as file:
+            pickle.dump(dict(zip(names, score.astype(np.float32), strict=True)), file)
+    write_json(recorder.path("test_metrics.json"), {k: v for k, v in metrics.items() if k != "confusion"})
+    with replacing(recorder.path("per_class.csv"), "w") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["class", "name", "training_clips", "test_clips", "accuracy"])
+        for c, (name, row) in enumerate(zip(classes, metrics["confusion"], strict=True)):
+            table.writerow([c, name, metrics["count"][c], sum(row), metrics["per_class"][c]])
+    plot.confusion(metrics, classes, recorder.path("confusion.png"))
+    plot.per_class({"accuracy": metrics}, classes, recorder.path("per_class.png"))

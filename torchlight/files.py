@@ -1,0 +1,64 @@
+"""Files that are whole or absent, and pickles read as data. No PyTorch here: what fuses scores starts at once."""
+
+import io
+import json
+import os
+import pickle
+import re
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path, mode="wb"):
+    """Open a temporary file beside `path`. If the block ends well it becomes `path`, flushed; else it is removed."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, mode, encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path, content):
+    with replacing(path, "w") as file:
+        json.dump(content, file, indent=1)
+        file.write("\n")
+
+
+def read_json(path):
+    """Raises ValueError or OSError naming the file."""
+    with open(path, encoding="utf-8") as file:
+        try:
+            return json.load(file)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path}: not valid JSON ({error})") from None
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Admits numpy arrays and scalars and plain containers, nothing that could run code."""
+
+    ALLOWED = re.compile(
+        r"(numpy\.(_core|core)\.multiarray (_reconstruct|scalar)|numpy (ndarray|dtype)"
+        r"|numpy\.(_core|core)\.numeric _frombuffer|collections OrderedDict|_codecs encode)$"
+    )
+
+    def find_class(self, module, name):
+        if not self.ALLOWED.match(f"{module} {name}"):
+            raise pickle.UnpicklingError(f"it holds {module}.{name}; only numpy arrays and plain containers are read")
+        return super().find_class(module, name)
+
+
+def load_pickle(path):
+    """Read a pickle of numpy arrays and plain containers. Raises ValueError or OSError naming the file."""
+    data = Path(path).read_bytes()
+    try:
+        return _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
+    except Exception as error:  # a damaged pickle can raise nearly anything
+        raise ValueError(
+            f"{path}: not a readable pickle of arrays ({str(error)[:200] or type(error).__name__})"
+        ) from None

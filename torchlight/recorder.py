@@ -1,0 +1,116 @@
+"""The run directory: what it holds, who may write to it, and the records written while a run goes on."""
+
+import json
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from tensorboardX import SummaryWriter
+
+from .files import replacing, write_json
+
+RUN_FILES = (
+    "config.yaml", "env.json", "log.txt", "metrics.jsonl", "last.pt", "best.pt", "runs.pt", "test_score.pkl",
+    "test_label.json", "test_metrics.json", "per_class.csv", "per_class.png", "confusion.png", "curves.png",
+    "events.out.tfevents.*",
+)  # fmt: skip
+
+
+class Recorder:
+    """Log, JSON lines and TensorBoard scalars of one run directory.
+
+    claim: "new" refuses a directory that already holds a run (ValueError), "overwrite" removes that run's files,
+    "resume" continues it, "add" only adds to it (a test). history: the epochs recorded so far.
+    """
+
+    def __init__(self, directory, claim="new"):
+        self.directory = Path(directory)
+        if claim in ("new", "overwrite"):
+            present = [path for pattern in RUN_FILES for path in self.directory.glob(pattern)]
+            if present and claim == "new":
+                raise ValueError(
+                    f"{directory} already holds a run ({present[0].name}); --resume continues it, "
+                    "--overwrite starts it anew, --work-dir takes another place"
+                )
+            for path in present:
+                path.unlink()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.history = []
+        self._board = None
+
+    def path(self, name):
+        return self.directory / name
+
+    def log(self, message):
+        """Print a message and add it, with the time, to log.txt."""
+        print(message, flush=True)
+        with open(self.path("log.txt"), "a", encoding="utf-8") as file:
+            file.write(f"[{time.strftime('%Y-%m-%d %H:%M:%S')}] {message}\n")
+
+    def save_config(self, config):
+        """config.yaml: every option of this run. It runs again as it is."""
+        with replacing(self.path("config.yaml"), "w") as file:
+            yaml.safe_dump(config, file, sort_keys=False, allow_unicode=True)
+
+    def save_environment(self, devices):
+        """env.json: versions, device, git commit and command line."""
+        write_json(self.path("env.json"), environment(devices))
+
+    def rewind(self, history):
+        """Go back to a checkpoint's history: later epochs leave metrics.jsonl and TensorBoard."""
+        self.history = list(history)
+        with replacing(self.path("metrics.jsonl"), "w") as file:
+            file.writelines(json.dumps(line) + "\n" for line in self.history)
+
+    def epoch(self, line):
+        """Record one epoch: a flat dict of numbers, and dicts of numbers under the names of splits."""
+        self.history.append(line)
+        with open(self.path("metrics.jsonl"), "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        if self._board is None:
+            self._board = SummaryWriter(str(self.directory), purge_step=line["epoch"])
+        for key, value in line.items():
+            scalars = (
+                {f"{key}/{name}": number for name, number in value.items()} if isinstance(value, dict) else {key: value}
+            )
+            for name, number in scalars.items():
+                if isinstance(number, int | float) and key != "epoch":
+                    self._board.add_scalar(name, number, line["epoch"])
+        self._board.flush()
+
+    def close(self):
+        if self._board is not None:
+            self._board.close()
+
+
+def environment(devices):
+    """Versions, device, git commit and command line of this process, as a dict."""
+
+    def git(*words):
+        try:
+            answer = subprocess.run(
+                ["git", *words], capture_output=True, text=True, timeout=10, cwd=Path(__file__).parent, check=True
+            )
+            return answer.stdout.strip()
+        except (OSError, subprocess.SubprocessError):
+            return None
+
+    changed = git("status", "--porcelain", "--untracked-files=no")
+    return {
+        "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": " ".join(sys.argv),
+        "git_commit": git("rev-parse", "HEAD"),
+        "git_changed": None if changed is None else bool(changed),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "cuda": torch.version.cuda,
+        "device": [torch.cuda.get_device_name(d) if d.type == "cuda" else "cpu" for d in devices],
+        "cpu_threads": torch.get_num_threads(),
+    }

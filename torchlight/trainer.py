@@ -1,0 +1,219 @@
+"""The training loop: schedules, accumulation, checkpoints that continue bit for bit, and a stop that loses nothing."""
+
+import math
+import signal
+import sys
+import time
+
+import torch
+from tqdm import tqdm
+
+from . import checkpoint
+from .device import bare, counted_seed
+from .metrics import format_summary
+
+
+def build_optimizer(name, parameters, base_lr, momentum, nesterov, weight_decay):
+    """SGD with momentum, Adam or AdamW over all parameters."""
+    if name == "SGD":
+        return torch.optim.SGD(parameters, base_lr, momentum, nesterov=nesterov, weight_decay=weight_decay)
+    return {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[name](parameters, base_lr, weight_decay=weight_decay)
+
+
+def learning_rate(config, base_lr, epoch, progress):
+    """The rate at `progress` (0 to 1) of an epoch.
+
+    Warm-up: epoch e of the first warm_up_epoch runs at base_lr * (e + 1) / warm_up_epoch (CTR-GCN). Then "step": times
+    lr_decay_rate at each epoch of `step`; "cosine": down to 0 at num_epoch, by the step.
+    """
+    warm = config.warm_up_epoch
+    if epoch < warm:
+        return base_lr * (epoch + 1) / warm
+    if config.lr_schedule == "cosine":
+        return base_lr * 0.5 * (1 + math.cos(math.pi * (epoch + progress - warm) / (config.num_epoch - warm)))
+    return base_lr * config.lr_decay_rate ** sum(epoch >= at for at in config.step)
+
+
+class Trainer:
+    """Train a model over counted batches.
+
+    model      on its devices
+    batches    len(batches): batches an epoch; batches.epoch(e, start) yields (x, target, names) from batch `start`
+    criterion  criterion(epoch) -> loss(logits, target) -> scalar tensor
+    evaluate   evaluate() -> {split: metrics} with "top1" in each; its first split decides which epoch is the best
+    recorder   the run directory; config: see main.py; extra: what every checkpoint carries besides the weights
+
+    last.pt holds everything that resume() needs, after any number of steps. best.pt has the weights of the epoch that
+    is best on the first split of evaluate.
+    """
+
+    def __init__(self, model, batches, criterion, evaluate, recorder, config, base_lr, extra):
+        self.model, self.batches, self.criterion, self.evaluate = model, batches, criterion, evaluate
+        self.recorder, self.config, self.base_lr, self.extra = recorder, config, base_lr, extra
+        self.optimizer = build_optimizer(
+            config.optimizer, model.parameters(), base_lr, config.momentum, config.nesterov, config.weight_decay
+        )
+        self.epoch, self.step = 0, 0
+        self.best = None  # {"split", "epoch", "top1"}
+        self.totals = {"loss": 0.0, "correct": 0, "clips": 0}  # of the epoch so far
+        self._signal = None
+
+    # ---- checkpoints
+
+    def state(self):
+        return {
+            "model": bare(self.model).state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "epoch": self.epoch,
+            "step": self.step,
+            "best": self.best,
+            "totals": dict(self.totals),
+            "history": self.recorder.history,
+            **self.extra,
+        }
+
+    def resume(self, state):
+        """Continue from the state() of a last.pt."""
+        bare(self.model).load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.epoch, self.step, self.best = state["epoch"], state["step"], state["best"]
+        self.totals = dict(state["totals"])
+        self.recorder.rewind(state["history"])
+
+    def save_last(self):
+        checkpoint.save(self.state(), self.recorder.path("last.pt"))
+
+    def weights(self, metrics):
+        """A checkpoint for testing: weights, what they were trained with, and what they reach."""
+        return {"model": bare(self.model).state_dict(), "epoch": self.epoch, "metrics": metrics, **self.extra}
+
+    # ---- the loop
+
+    def fit(self):
+        """Train to num_epoch. SIGTERM and Ctrl-C save last.pt and exit with 128 + the signal's number."""
+        handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            while self.epoch < self.config.num_epoch:
+                self._train_epoch()
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+    def _stop(self, number, _frame):
+        if self._signal:  # asked twice: now
+            raise KeyboardInterrupt
+        self._signal = number
+
+    def _save_and_exit(self):
+        self.save_last()
+        self.recorder.log(f"stopped in epoch {self.epoch + 1} after {self.step} batches; --resume continues there")
+        raise SystemExit(128 + self._signal)
+
+    def _train_epoch(self):
+        config, epoch, steps = self.config, self.epoch, len(self.batches)
+        loss_function = self.criterion(epoch)
+        device = next(self.model.parameters()).device
+        # Looking at a loss waits for the GPU: there it is done once in log_interval steps.
+        look = 1 if device.type == "cpu" else config.log_interval
+        pending = []  # (step, loss, correct, clips, names) since the last look
+        self.model.train()
+        begin, waited, clips, lr = time.perf_counter(), 0.0, 0, 0.0
+        source = self.batches.epoch(epoch, self.step)
+        bar = tqdm(
+            total=steps,
+            initial=self.step,
+            desc=f"epoch {epoch + 1}/{config.num_epoch}",
+            unit="batch",
+            disable=not sys.stderr.isatty(),
+            leave=False,
+            dynamic_ncols=True,
+        )
+        with bar:
+            while self.step < steps:
+                started = time.perf_counter()
+                x, target, names = next(source)
+                waited += time.perf_counter() - started
+                first = self.step - self.step % config.accumulate
+                group = min(config.accumulate, steps - first)  # batches that share this optimiser step
+                torch.manual_seed(counted_seed("model", config.seed, epoch, self.step))
+                logits = self.model(x)
+                loss = loss_function(logits, target)
+                (loss / group).backward()
+                self.step += 1
+                correct = (logits.detach().argmax(dim=1) == target.label).sum()
+                pending.append((self.step, loss.detach(), correct, len(target.label), names))
+                clips += len(target.label)
+                if self.step == first + group:
+                    lr = learning_rate(config, self.base_lr, epoch, first / steps)
+                    for parameters in self.optimizer.param_groups:
+                        parameters["lr"] = lr
+                    stopping = self._signal is not None and self.step < steps
+                    if len(pending) >= look or self.step == steps or stopping:
+                        self._look(pending, lr)
+                    self.optimizer.step()
+                    self.optimizer.zero_grad(set_to_none=True)
+                    self._report(bar, steps, lr, clips / (time.perf_counter() - begin))
+                    if stopping:
+                        self._save_and_exit()
+        seconds = time.perf_counter() - begin
+        totals = self.totals
+        line = {
+            "epoch": epoch + 1,
+            "lr": lr,
+            "train_loss": totals["loss"] / totals["clips"],
+            "train_top1": round(100 * totals["correct"] / totals["clips"], 4),
+            "clips_per_second": round(clips / seconds, 1),
+            "wait": round(waited / seconds, 4),
+        }
+        self.epoch, self.step = epoch + 1, 0
+        self.totals = {"loss": 0.0, "correct": 0, "clips": 0}
+        self._end_of_epoch(line)
+
+    def _look(self, pending, lr):
+        """Check the losses since the last look, before they are stepped on, and add them up."""
+        for step, loss, correct, clips, names in pending:
+            loss = loss.item()
+            if not math.isfinite(loss):
+                raise FloatingPointError(
+                    f"the loss is {loss} in epoch {self.epoch + 1}, batch {step}, at learning rate {lr:g}; last.pt "
+                    f"keeps the end of the last epoch; clips of the batch: {', '.join(names())}"
+                )
+            self.totals["loss"] += loss * clips
+            self.totals["correct"] += correct.item()
+            self.totals["clips"] += clips
+        pending.clear()
+
+    def _report(self, bar, steps, lr, speed):
+        mean = self.totals["loss"] / max(1, self.totals["clips"])
+        bar.n = self.step
+        bar.set_postfix_str(f"loss {mean:.4f}, lr {lr:.4g}, {speed:.0f} clips/s")
+        if bar.disable and self.step % self.config.log_interval < self.config.accumulate and self.step < steps:
+            self.recorder.log(
+                f"epoch {self.epoch + 1}  batch {self.step}/{steps}  loss {mean:.4f}  lr {lr:.4g}  {speed:.1f} clips/s"
+            )
+
+    def _end_of_epoch(self, line):
+        config, last = self.config, self.epoch == self.config.num_epoch
+        message = (
+            f"epoch {self.epoch}/{config.num_epoch}  loss {line['train_loss']:.4f}  train {line['train_top1']:.2f}  "
+            f"lr {line['lr']:.4g}  {line['clips_per_second']} clips/s, {line['wait']:.0%} waiting"
+        )
+        if last or self.epoch % config.eval_interval == 0:
+            results = self.evaluate()
+            line.update({split: _scalars(metrics) for split, metrics in results.items()})
+            for split, metrics in results.items():
+                message += f"\n  {split}: {format_summary(metrics)}"
+            split = next(iter(results))
+            if self.best is None or results[split]["top1"] > self.best["top1"]:
+                self.best = {"split": split, "epoch": self.epoch, "top1": results[split]["top1"]}
+                checkpoint.save(self.weights(_scalars(results[split])), self.recorder.path("best.pt"))
+        self.recorder.log(message)
+        self.recorder.epoch(line)
+        if self._signal and not last:
+            self._save_and_exit()
+        if last or self.epoch % config.save_interval == 0:
+            self.save_last()
+
+
+def _scalars(metrics):
+    return {key: value for key, value in metrics.items() if value is None or isinstance(value, int | float)}
