@@ -186,6 +186,16 @@ def make_model(config, feeder):
     return build_model(config.model, found["num_class"], M, graph, in_channels=C, **arguments)
 
 
+def read_weights(model, config):
+    """Load --weights into the model and return the checkpoint. Raises ValueError naming the file."""
+    saved = checkpoint.load(config.weights)
+    try:
+        load_weights(model, saved, config.ignore_weights)
+    except ValueError as error:
+        raise ValueError(f"{config.weights}: {error}") from None
+    return saved
+
+
 # ---- phases
 
 
@@ -193,65 +203,59 @@ def train(config):
     devices = parse_device(config.device)
     saved = load_last(config) if config.resume else None
     store = Store(config.data_path)
-    feeder = make_feeder(config, store, "train_feeder_args", devices[0])
-    val_feeder = None
+    train_set = make_feeder(config, store, "train_feeder_args", devices[0])
+    test_set = make_feeder(config, store, "test_feeder_args", devices[0])
+    judge = {"test": test_set}  # the split that decides which epoch is the best
     if config.val_ratio:
-        rest, held = hold_out(feeder.label, config.val_ratio, counted_generator("val", config.seed))
-        index = feeder.index
-        feeder = make_feeder(config, store, "train_feeder_args", devices[0], split=index[rest])
-        val_feeder = make_feeder(config, store, "test_feeder_args", devices[0], split=index[held])
-    test_feeder = make_feeder(config, store, "test_feeder_args", devices[0])
-    batches = make_batches(config, feeder)
-    plain, loss = (build_loss(name, feeder.class_count).to(devices[0]) for name in ("cross-entropy", config.loss))
+        rest, held = hold_out(train_set.label, config.val_ratio, counted_generator("val", config.seed))
+        held, rest = train_set.index[held], train_set.index[rest]
+        judge = {"val": make_feeder(config, store, "test_feeder_args", devices[0], split=held)}
+        train_set = make_feeder(config, store, "train_feeder_args", devices[0], split=rest)
+    batches = make_batches(config, train_set)
+    plain, loss = (build_loss(name, train_set.class_count).to(devices[0]) for name in ("cross-entropy", config.loss))
     torch.manual_seed(counted_seed("weights", config.seed))
-    model = make_model(config, feeder)
+    model = make_model(config, train_set)
     if config.weights:
-        load_weights(model, checkpoint.load(config.weights), config.ignore_weights)
+        read_weights(model, config)
     model = place(model, devices)
-
-    recorder = Recorder(config.work_dir, "resume" if saved else "overwrite" if config.overwrite else "new")
-    LOG.append(recorder.path("log.txt"))
-    options = {key: value for key, value in vars(config).items() if key not in UNSAVED}
-    recorder.save_config(options)
-    recorder.save_environment(devices)
     effective = config.batch_size * config.accumulate
     base_lr = config.base_lr * (effective / config.base_batch_size if config.base_batch_size else 1)
-    recorder.log(f"{config.model}: {sum(p.numel() for p in model.parameters()):,} parameters on {describe(devices)}")
-    recorder.log(
-        f"{store.path} ({store.path.stat().st_size / 2**20:.1f} MB): {len(feeder)} training clips, per class "
-        f"{' '.join(map(str, feeder.class_count))}; {len(test_feeder)} test clips; input {feeder.shape}"
-    )
-    recorder.log(
-        f"{batches.clips} clips and {len(batches)} batches an epoch; effective batch {effective}, lr {base_lr:g}"
-    )
-
     scores = {}
 
-    def evaluate_epoch():
-        split, test_set = ("val", val_feeder) if val_feeder else ("test", test_feeder)
-        scores[split] = score(model, test_set, config)
-        return {split: evaluate(scores[split], test_set.label, feeder.class_count, config.shots)}
+    def evaluate_judge():
+        ((split, feeder),) = judge.items()
+        scores[split] = score(model, feeder, config)
+        return {split: evaluate(scores[split], feeder.label, train_set.class_count, config.shots)}
 
     def criterion(epoch):
         return plain if epoch < config.defer_epoch else loss
 
-    extra = {"config": options, "class_count": feeder.class_count.tolist(), "classes": store.classes}
-    trainer = Trainer(model, batches, criterion, evaluate_epoch, recorder, config, base_lr, extra)
-    if saved:
-        trainer.resume(saved)
-        recorder.log(f"continuing after epoch {trainer.epoch}, batch {trainer.step}")
-    trainer.fit()
+    with Recorder(config.work_dir, "resume" if saved else "overwrite" if config.overwrite else "new") as recorder:
+        options = {key: value for key, value in vars(config).items() if key not in UNSAVED}
+        recorder.save_config(options)
+        recorder.save_environment(devices)
+        recorder.log(
+            f"{config.model}: {sum(p.numel() for p in model.parameters()):,} parameters on {describe(devices)}\n"
+            f"{store.path} ({store.path.stat().st_size / 2**20:.1f} MB): {len(train_set)} training clips, per class "
+            f"{' '.join(map(str, train_set.class_count))}; {len(test_set)} test clips; input {train_set.shape}\n"
+            f"{batches.clips} clips and {len(batches)} batches an epoch; effective batch {effective}, lr {base_lr:g}"
+        )
+        extra = {"config": options, "class_count": train_set.class_count.tolist(), "classes": store.classes}
+        trainer = Trainer(model, batches, criterion, evaluate_judge, recorder, config, base_lr, extra)
+        if saved:
+            trainer.resume(saved)
+            recorder.log(f"continuing after epoch {trainer.epoch}, batch {trainer.step}")
+        trainer.fit()
 
-    test_score = scores["test"] if "test" in scores else score(model, test_feeder, config)
-    metrics = evaluate(test_score, test_feeder.label, feeder.class_count, config.shots)
-    metrics = {"weights": "runs.pt", "epoch": trainer.epoch, "shots": config.shots, "classes": store.classes, **metrics}
-    checkpoint.save(trainer.weights(metrics), recorder.path("runs.pt"))
-    write_test(recorder, test_feeder.names, test_score, test_feeder.label, metrics, store.classes, config.save_score)
-    plot.curves(recorder.history, recorder.path("curves.png"))
-    recorder.log(f"last epoch ({trainer.epoch}), test: {format_summary(metrics)}")
-    best, chosen = trainer.best, {"val": "chosen on the validation clips", "test": "chosen on the test clips"}
-    recorder.log(f"best epoch ({best['epoch']}), {chosen[best['split']]}: {best['split']} top1 {best['top1']:.2f}")
-    recorder.close()
+        test_score = scores["test"] if "test" in scores else score(model, test_set, config)
+        metrics = describe_test(config, store, test_set, test_score, train_set.class_count, "runs.pt", trainer.epoch)
+        checkpoint.save(trainer.weights(metrics), recorder.path("runs.pt"))
+        write_test(recorder, test_set.names, test_score, test_set.label, metrics, config.save_score)
+        plot.curves(recorder.history, recorder.path("curves.png"))
+        recorder.log(f"last epoch ({trainer.epoch}), test: {format_summary(metrics)}")
+        best = trainer.best
+        clips = {"val": "validation", "test": "test"}[best["split"]]
+        recorder.log(f"best epoch ({best['epoch']}), chosen on the {clips} clips: {clips} top1 {best['top1']:.2f}")
 
 
 def load_last(config):
@@ -264,35 +268,35 @@ def load_last(config):
     return saved
 
 
+def describe_test(config, store, feeder, scores, class_count, weights, epoch):
+    """What test_metrics.json holds: the metrics, and what they were measured with."""
+    facts = {"weights": weights, "epoch": epoch, "shots": config.shots, "classes": store.classes}
+    return facts | evaluate(scores, feeder.label, class_count, config.shots)
+
+
 def score(model, feeder, config):
     return predict(model, feeder.batches(config.test_batch_size), feeder.num_clips)
 
 
 def test(config):
     devices = parse_device(config.device)
-    saved = checkpoint.load(config.weights)
     store = Store(config.data_path)
     feeder = make_feeder(config, store, "test_feeder_args", devices[0])
     model = make_model(config, feeder)
-    try:
-        load_weights(model, saved, config.ignore_weights)
-    except ValueError as error:
-        raise ValueError(f"{config.weights}: {error}") from None
+    saved = read_weights(model, config)
     if is_ours(saved):
         counts, epoch = saved["class_count"], saved["epoch"]
         if saved["classes"] != store.classes:
             raise ValueError(f"{config.weights}: trained on other classes than {store.path} has")
-    else:  # whoever published the weights trained on this split, as far as we know
+    else:  # published weights do not say which clips they were trained on: presumably those of the config
         train_split = store.split(config.train_feeder_args.get("split", "train"))
         counts, epoch = class_count(store.label[train_split], len(store.classes)), None
     model = place(model, devices)
-    recorder = Recorder(config.work_dir, "add")
-    LOG.append(recorder.path("log.txt"))
-    test_score = score(model, feeder, config)
-    metrics = evaluate(test_score, feeder.label, counts, config.shots)
-    metrics = {"weights": config.weights, "epoch": epoch, "shots": config.shots, "classes": store.classes, **metrics}
-    write_test(recorder, feeder.names, test_score, feeder.label, metrics, store.classes, config.save_score)
-    recorder.log(f"{config.weights}, {len(feeder)} test clips: {format_summary(metrics)}")
+    with Recorder(config.work_dir, "add") as recorder:
+        scores = score(model, feeder, config)
+        metrics = describe_test(config, store, feeder, scores, counts, config.weights, epoch)
+        write_test(recorder, feeder.names, scores, feeder.label, metrics, config.save_score)
+        recorder.log(f"{config.weights}, {len(feeder)} test clips: {format_summary(metrics)}")
 
 
 def profile_model(config):
@@ -317,8 +321,6 @@ def describe(devices):
     return ", ".join(f"{device} ({torch.cuda.get_device_name(device)})" for device in devices)
 
 
-LOG = []  # the log file, once there is one
-
 if __name__ == "__main__":
     torch.backends.cudnn.deterministic = True
-    guarded(main, log=lambda: LOG[-1] if LOG else None)
+    guarded(main)

@@ -30,7 +30,8 @@ def read_clip(path):
     """The frames of a JSON clip, (T, 1, 20, 3) float32. Raises ValueError saying what is wrong with it."""
     try:
         frames = json.loads(Path(path).read_text(encoding="utf-8"))["skeletons"]
-        skeleton = np.asarray(frames, dtype=np.float32)
+        with np.errstate(over="ignore"):  # a number too large becomes infinite, and is found below
+            skeleton = np.asarray(frames, dtype=np.float64).astype(np.float32)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
             f"not a readable clip ({type(error).__name__}: {' '.join(str(error).split())[:100]})"

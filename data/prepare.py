@@ -8,7 +8,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data import demo, long_tail, ntu, nw_ucla
+from data import demo, draw, long_tail, ntu, nw_ucla
 from feeders.store import Store, StoreWriter, add_split
 from torchlight.errors import guarded
 from torchlight.files import replacing
@@ -109,6 +109,10 @@ def check(arguments):
             findings.append(f"{len(shared)} clips are in {train} and in {test}: {store.name[int(shared[0])]}, …")
     for finding in findings:
         print(finding)
+    if arguments.plot:
+        present = np.unique(store.label)
+        picked = present[np.linspace(0, len(present) - 1, min(10, len(present))).astype(int)]
+        draw.draw_clips(store, [np.flatnonzero(store.label == label)[0] for label in picked], arguments.plot)
     print("no faults found" if not findings else f"{len(findings)} faults")
     return 1 if findings else 0
 
@@ -172,6 +176,7 @@ def parser():
 
     checks = commands.add_parser("check", help="say what is in a store, and what is wrong with it", allow_abbrev=False)
     checks.add_argument("store")
+    checks.add_argument("--plot", metavar="PNG", help="draw a clip of each class, of at most ten")
     checks.set_defaults(run=check)
     return main
 

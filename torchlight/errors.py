@@ -4,11 +4,12 @@ import sys
 import traceback
 
 
-def guarded(main, log=None):
+def guarded(main):
     """Run main(argv) and exit. Bad input (ValueError, OSError) prints one line and exits with 2, Ctrl-C with 130.
 
-    Any other exception is a fault of the program: one line, status 1. log: called without arguments, gives the path of
-    the log file or None; the traceback goes there, or to the standard error where there is no log yet.
+    A training that diverged (FloatingPointError) prints one line and exits with 1; so does any other exception, a fault
+    of the program. An exception that passed through a Recorder left its traceback in that run's log (its
+    attribute `log`); a fault without a log prints it.
     """
     try:
         status = main(sys.argv[1:])
@@ -16,13 +17,14 @@ def guarded(main, log=None):
         status = 1
     except KeyboardInterrupt:
         status = 130
-    except (ValueError, OSError) as error:
-        _keep_traceback(log, otherwise_print=False)
+    except (ValueError, OSError, FloatingPointError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
-        status = 2
+        status = 1 if isinstance(error, FloatingPointError) else 2
     except Exception as error:
-        where = _keep_traceback(log, otherwise_print=True)
-        hint = f" (traceback in {where})" if where else ""
+        log = getattr(error, "log", None)
+        if log is None:
+            traceback.print_exc()
+        hint = f" (traceback in {log})" if log else ""
         print(f"error: {type(error).__name__}: {one_line(error)}{hint}", file=sys.stderr)
         status = 1
     sys.exit(status)
@@ -33,13 +35,3 @@ def one_line(error):
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
     return " ".join(str(error).split())
-
-
-def _keep_traceback(log, otherwise_print):
-    path = log() if log else None
-    if path:
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(traceback.format_exc())
-    elif otherwise_print:
-        traceback.print_exc()
-    return path

@@ -41,8 +41,12 @@ def evaluate(score, label, class_count, shots):
     return {"loss": round(loss, 6), **evaluate_scores(score, label, class_count, shots)}
 
 
-def write_test(recorder, names, score, label, metrics, classes, save_score=True):
-    """Write test_score.pkl, test_label.json, test_metrics.json, per_class.csv and the pictures."""
+def write_test(recorder, names, score, label, metrics, save_score=True):
+    """Write test_score.pkl, test_label.json, test_metrics.json, per_class.csv and the pictures.
+
+    metrics: as from evaluate, with the names of the `classes`.
+    """
+    classes = metrics["classes"]
     write_json(recorder.path("test_label.json"), dict(zip(names, map(int, label), strict=True)))
     if save_score:
         with replacing(recorder.path("test_score.pkl")) as file:

@@ -5,6 +5,7 @@ import platform
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,8 @@ class Recorder:
     """Log, JSON lines and TensorBoard scalars of one run directory.
 
     claim: "new" refuses a directory that already holds a run (ValueError), "overwrite" removes that run's files,
-    "resume" continues it, "add" only adds to it (a test). history: the epochs recorded so far.
+    "resume" continues it, "add" only adds to it (a test). history: the epochs recorded so far. As a context manager it
+    keeps the traceback of an exception in log.txt and tells the exception so (attribute `log`).
     """
 
     def __init__(self, directory, claim="new"):
@@ -83,7 +85,14 @@ class Recorder:
                     self._board.add_scalar(name, number, line["epoch"])
         self._board.flush()
 
-    def close(self):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if isinstance(error, Exception):
+            error.log = self.path("log.txt")
+            with open(error.log, "a", encoding="utf-8") as file:
+                file.writelines(traceback.format_exception(error))
         if self._board is not None:
             self._board.close()
 

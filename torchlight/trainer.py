@@ -175,8 +175,8 @@ class Trainer:
             loss = loss.item()
             if not math.isfinite(loss):
                 raise FloatingPointError(
-                    f"the loss is {loss} in epoch {self.epoch + 1}, batch {step}, at learning rate {lr:g}; last.pt "
-                    f"keeps the end of the last epoch; clips of the batch: {', '.join(names())}"
+                    f"the loss is {loss} in epoch {self.epoch + 1}, batch {step}, at learning rate {lr:g}; the "
+                    f"checkpoints of the epochs before are kept; clips of the batch: {', '.join(names())}"
                 )
             self.totals["loss"] += loss * clips
             self.totals["correct"] += correct.item()

@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+
+from data import ntu
+from data.long_tail import class_sizes, long_tail, read_names
+from data.prepare import main
+from feeders import Store, StoreWriter
+
+
+def test_class_sizes():
+    assert class_sizes(10, 100, 10) == [100, 77, 59, 46, 35, 27, 21, 16, 12, 10]
+    assert class_sizes(10, 100, 50) == [100, 64, 41, 27, 17, 11, 7, 4, 3, 2]
+    # BRL, table of data sets
+    assert [sum(class_sizes(60, 600, f)) for f in (10, 50, 100)] == [14142, 9150, 7892]
+    assert [sum(class_sizes(120, 600, f)) for f in (10, 50, 100)] == [28182, 18137, 15600]
+    assert [sum(class_sizes(120, 400, f)) for f in (10, 50, 100)] == [18771, 12069, 10378]
+    for wrong in ((1, 10, 10), (10, 0, 10), (10, 10, 0.5)):
+        with pytest.raises(ValueError, match="a long tail needs"):
+            class_sizes(*wrong)
+
+
+@pytest.mark.parametrize(("protocol", "n_max"), [("xset", 400), ("xsub", 600)])
+def test_the_published_lists_line_by_line(reference, tmp_path, protocol, n_max):
+    lists = reference("datasets/ntu-lists")
+    source = f"--names {lists / 'ntu120_available.txt'} --missing {lists / 'ntu120_missing.txt'} --protocol {protocol}"
+    main(f"long-tail {source} --n-max {n_max} --imbalance 100 --out {tmp_path / 'list.txt'}".split())
+    published = read_names(lists / f"brl/NTU120_{protocol}_exp_100.txt")
+    assert read_names(tmp_path / "list.txt") == published
+
+
+def test_a_subset_by_hand():
+    names = [f"clip{i:02d}" for i in range(20)]
+    labels = [i % 2 for i in range(20)]
+    random = np.random.RandomState(0)
+    even, odd = sorted(names[::2]), sorted(names[1::2])
+    random.shuffle(even)
+    random.shuffle(odd)
+    backwards = long_tail(names[::-1], labels[::-1], 2, 6, 3)
+    assert long_tail(names, labels, 2, 6, 3) == even[:6] + odd[:2] == backwards
+    assert len(long_tail(names, labels, 2, 100, 10)) == 20  # a class gives what it has
+
+
+def test_protocols():
+    assert ntu.is_train("S001C001P001R001A001", "xsub") and not ntu.is_train("S001C001P003R001A001", "xsub")
+    assert ntu.is_train("S001C002P001R001A001", "xview") and not ntu.is_train("S001C001P001R001A001", "xview")
+    assert ntu.is_train("S002C001P001R001A001", "xset") and not ntu.is_train("S001C001P001R001A001", "xset")
+    with pytest.raises(ValueError, match="clip: not a clip name of NTU"):
+        ntu.is_train("clip", "xsub")
+
+
+@pytest.fixture
+def store(tmp_path):
+    with StoreWriter(tmp_path / "x.h5", "ucla", ["a", "b"], "test") as writer:
+        for i in range(20):
+            writer.add(f"clip{i:02d}", i % 2, np.ones((2, 1, 20, 3)), "train" if i < 18 else "test")
+    return tmp_path / "x.h5"
+
+
+def test_a_split_from_a_rule_and_from_a_list(store, tmp_path, capsys):
+    main(["long-tail", "--store", str(store), "--name", "lt", "--n-max", "6", "--imbalance", "3"])
+    assert "0 a: 6" in capsys.readouterr().out
+    chosen = Store(store).split("lt")
+    assert np.bincount(Store(store).label[chosen]).tolist() == [6, 2] and max(chosen) < 18
+    (tmp_path / "list.txt").write_text("clip05\n\nclip02\n")
+    main(["long-tail", "--store", str(store), "--name", "mine", "--list", str(tmp_path / "list.txt")])
+    assert Store(store).split("mine").tolist() == [5, 2] and "lt" in Store(store).splits
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--name", "lt", "--imbalance", "3"], "--n-max is missing"),
+        (["--n-max", "6", "--imbalance", "3"], "--name is missing"),
+        (["--name", "lt", "--n-max", "6", "--imbalance", "3", "--split", "val"], "no split 'val'"),
+        (["--name", "lt", "--list", "LIST"], "list.txt: 1 names are not in .*x.h5: clip99"),
+        (["--name", "lt", "--names", "LIST"], "either --store or --names"),
+        (["--name", "lt", "--n-max", "six"], "invalid int value"),
+    ],
+)
+def test_bad_input_leaves_the_store_as_it_was(store, tmp_path, words, message):
+    (tmp_path / "list.txt").write_text("clip05\nclip99\n")
+    before = store.read_bytes()
+    with pytest.raises(ValueError, match=message):
+        main(["long-tail", "--store", str(store), *[str(tmp_path / "list.txt") if w == "LIST" else w for w in words]])
+    assert store.read_bytes() == before and len(list(tmp_path.iterdir())) == 2
+
+
+def test_check_finds_faults(tmp_path, capsys):
+    path = tmp_path / "x.h5"
+    with StoreWriter(path, "ucla", ["a", "b"], "test") as writer:
+        writer.add("good", 0, np.ones((2, 1, 20, 3)), ["train", "test"])
+        writer.add("zero", 1, np.zeros((2, 1, 20, 3)), "train")
+    assert main(["check", str(path)]) == 1
+    printed = capsys.readouterr().out
+    assert "clip zero: all coordinates are 0" in printed and "1 clips are in train and in test: good" in printed
+    assert "2 clips, 2 classes, 4 frames" in printed

@@ -1,0 +1,122 @@
+import h5py
+import numpy as np
+import pytest
+
+from feeders import Store, StoreWriter, add_split
+
+
+def clip(length, value=1.0, joints=20):
+    return np.full((length, 1, joints, 3), value, np.float32)
+
+
+def write(path, *clips):
+    with StoreWriter(path, "ucla", ["a", "b"], "test") as writer:
+        for name, label, keypoint, split in clips:
+            writer.add(name, label, keypoint, split, camera=1)
+
+
+@pytest.fixture
+def store(tmp_path):
+    path = tmp_path / "x.h5"
+    write(
+        path,
+        ("one", 0, clip(3, 1), "train"),
+        ("two", 1, clip(1, 2), ["test", "xsub/test"]),
+        ("three", 1, clip(5, 3), None),
+    )
+    return path
+
+
+def test_round_trip(store):
+    read = Store(store)
+    assert read.name == ["one", "two", "three"] and read.classes == ["a", "b"] and read.layout == "ucla"
+    assert (
+        read.label.tolist() == [0, 1, 1]
+        and read.length.tolist() == [3, 1, 5]
+        and read.meta["camera"].tolist() == [1] * 3
+    )
+    assert {key: index.tolist() for key, index in read.splits.items()} == {"train": [0], "test": [1], "xsub/test": [1]}
+    for i, value in enumerate((1, 2, 3)):
+        assert (read.clip(i) == value).all() and read.clip(i).shape == (read.length[i], 1, 20, 3)
+
+
+def test_frames_are_mapped_and_never_written_back(store):
+    before = store.read_bytes()
+    read = Store(store)
+    assert isinstance(read.keypoint, np.memmap)
+    read.keypoint[:] = 7
+    del read
+    assert store.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (("x", 0, clip(2, np.nan), "train"), "clip x: a coordinate of frame 0"),
+        (("x", 0, clip(0), "train"), "clip x: no frames"),
+        (("x", 0, clip(2, joints=25), "train"), "clip x: shape"),
+        (("x", 2, clip(2), "train"), "clip x: label 2; there are 2 classes"),
+        (("one", 0, clip(2), "train"), "clip one: there are two"),
+    ],
+)
+def test_a_bad_clip_is_named_and_nothing_is_left_behind(tmp_path, bad, message):
+    path = tmp_path / "x.h5"
+    with pytest.raises(ValueError, match=message):
+        write(path, ("one", 0, clip(2), "train"), bad)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_rewrite_keeps_the_old_store(store):
+    before = store.read_bytes()
+    with pytest.raises(ValueError, match="no frames"):
+        write(store, ("x", 0, clip(0), None))
+    assert store.read_bytes() == before and len(list(store.parent.iterdir())) == 1
+
+
+def test_add_split(store):
+    add_split(store, "lt", [2, 0])
+    add_split(store, "lt", [2])
+    assert Store(store).split("lt").tolist() == [2] and len(list(store.parent.iterdir())) == 1
+
+
+def test_unknown_and_empty_splits(store):
+    add_split(store, "none", [])
+    with pytest.raises(ValueError, match="no split 'val'; there are none, test, train, xsub/test"):
+        Store(store).split("val")
+    with pytest.raises(ValueError, match="x.h5: split 'none' is empty"):
+        Store(store).split("none")
+
+
+def damage(path, change):
+    with h5py.File(path, "r+") as file:
+        change(file)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f["label"].__setitem__(1, 9), "clip two has label 9; there are 2 classes, 0 to 1"),
+        (lambda f: f["length"].__setitem__(2, 50), "frames of clip three lie outside"),
+        (lambda f: f["split/train"].__setitem__(0, 3), "split train names clips that are not there"),
+        (lambda f: f.attrs.__setitem__("layout", "kinect"), "unknown layout 'kinect'"),
+        (lambda f: f.attrs.__setitem__("layout", "ntu"), "clips have 20 joints; layout ntu has 25"),
+        (lambda f: f.attrs.__setitem__("format", "other"), "its format is 'other'"),
+        (lambda f: f.__delitem__("label"), "not a readable store"),
+    ],
+)
+def test_unsound_stores_are_refused_by_name(store, change, message):
+    damage(store, change)
+    with pytest.raises(ValueError, match=f"x.h5: .*{message}"):
+        Store(store)
+
+
+def test_truncated_and_foreign_files(store, tmp_path):
+    store.write_bytes(store.read_bytes()[:-300])
+    with pytest.raises(ValueError, match="x.h5: not a readable store"):
+        Store(store)
+    other = tmp_path / "notes.h5"
+    other.write_text("hello")
+    with pytest.raises(ValueError, match="notes.h5: not a readable store"):
+        Store(other)
+    with pytest.raises(FileNotFoundError):
+        Store(tmp_path / "absent.h5")

@@ -1,0 +1,178 @@
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from feeders.clips import Clips
+from feeders.modality import MODALITIES, to_modality
+from feeders.transforms import align, center, flip, min_max, random_rotation, random_scale, view_rotation
+from graph import build_graph
+
+UCLA = build_graph("ucla")
+
+
+def make(x, length=None):
+    """Clips of frames x (N, T, M, V, C), shorter ones padded with their last frame as Clips does."""
+    N, T = x.shape[:2]
+    graph = UCLA
+    joints = SimpleNamespace(
+        parent=torch.tensor([p for _, p in graph.bones]), grandparent=torch.tensor([g for _, g in graph.skip]),
+        mirror=torch.tensor(graph.mirror), spine=graph.layout.spine, shoulders=graph.layout.shoulders,
+    )  # fmt: skip
+    length = torch.full((N,), T) if length is None else torch.tensor(length)
+    return Clips(x.flatten(0, 1), torch.arange(N) * T, length, joints, torch.device("cpu"))
+
+
+def random_clips(N=3, T=6, M=1, C=3, seed=0):
+    return torch.randn(N, T, M, 20, C, generator=torch.Generator().manual_seed(seed))
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_center():
+    x = random_clips(M=2)
+    clips = make(x)
+    center(clips, None, joint=1)
+    torch.testing.assert_close(clips.x, x - x[:, :1, :1, 1:2])
+    with pytest.raises(ValueError, match="no joint 20"):
+        center(make(x), None, joint=20)
+
+
+def test_absent_bodies_stay_zero_and_the_first_frame_is_the_first_with_a_body():
+    x = random_clips(M=2, T=4)
+    x[:, 0, 0] = 0
+    x[:, :, 1] = 0
+    for transform in (center, align, min_max):
+        clips = make(x)
+        transform(clips, rng())
+        assert (clips.x[:, 0, 0] == 0).all() and (clips.x[:, :, 1] == 0).all() and clips.x[:, 1:, 0].any()
+        if transform is not min_max:
+            torch.testing.assert_close(clips.x[:, 1, 0, 1], torch.zeros(3, 3), atol=1e-6, rtol=0)
+
+
+def test_min_max_scales_each_axis_over_the_clip():
+    clips = make(random_clips())
+    min_max(clips, None)
+    torch.testing.assert_close(clips.x.amin(dim=(1, 2, 3)), torch.full((3, 3), -1.0))
+    torch.testing.assert_close(clips.x.amax(dim=(1, 2, 3)), torch.full((3, 3), 1.0))
+
+
+def test_min_max_does_not_look_at_the_padding():
+    x = random_clips(N=2)
+    short = make(x, length=[2, 6])
+    min_max(short, None)
+    alone = make(x[:1, :2])
+    min_max(alone, None)
+    assert torch.equal(short.x[:1, :2], alone.x)
+
+
+def test_min_max_of_a_flat_axis_is_zero():
+    x = random_clips(N=1, T=1)
+    x[..., 2] = 3.5
+    clips = make(x)
+    min_max(clips, None)
+    assert (clips.x[..., 2] == 0).all() and clips.x[..., 0].max() == 1
+
+
+def test_view_rotation_is_the_releases():
+    """CTR-GCN multiplies row vectors by Ry (Rx S); the angles are recovered here from the same draws."""
+    x = random_clips()
+    clips = make(x)
+    view_rotation(clips, rng(5), x=60, y=40)
+    for n, (ax, ay, _) in enumerate((2 * torch.rand(3, 3, generator=rng(5)) - 1).numpy()):
+        ax, ay = math.radians(60 * ax), math.radians(40 * ay)
+        Rx = np.array([[1, 0, 0], [0, math.cos(ax), math.sin(ax)], [0, -math.sin(ax), math.cos(ax)]])
+        Ry = np.array([[math.cos(ay), 0, -math.sin(ay)], [0, 1, 0], [math.sin(ay), 0, math.cos(ay)]])
+        np.testing.assert_allclose(clips.x[n], x[n].numpy() @ (Ry @ Rx), atol=1e-5)
+
+
+def test_view_rotation_angles_fill_their_range():
+    x = torch.zeros(2000, 1, 1, 20, 3)
+    x[..., 2] = 1  # about y alone: x = -sin(angle), z = cos(angle)
+    clips = make(x)
+    view_rotation(clips, rng(), x=0, y=60)
+    angles = torch.atan2(clips.x[:, 0, 0, 0, 0], clips.x[:, 0, 0, 0, 2]) * 180 / math.pi
+    assert 58 < angles.max() <= 60.01 and -60.01 <= angles.min() < -58 and abs(angles.mean()) < 3
+
+
+@pytest.mark.parametrize("C", [2, 3])
+def test_random_rotation_keeps_distances(C):
+    x = random_clips(C=C)
+    clips = make(x)
+    random_rotation(clips, rng(), theta=0.3)
+    torch.testing.assert_close(clips.x.norm(dim=-1), x.norm(dim=-1))
+    assert not torch.allclose(clips.x, x) and (clips.x - x).abs().max() < 0.3 * 3 * x.norm(dim=-1).max()
+
+
+def test_turning_in_space_needs_three_channels():
+    with pytest.raises(ValueError, match="2 channels"):
+        view_rotation(make(random_clips(C=2)), rng())
+
+
+@pytest.mark.parametrize("per_axis", [True, False])
+def test_random_scale(per_axis):
+    x = random_clips(N=200)
+    clips = make(x)
+    random_scale(clips, rng(), low=0.5, high=1.5, per_axis=per_axis)
+    factor = (clips.x / x).mean(dim=(1, 2, 3))  # N, 3
+    assert 0.5 <= factor.min() < 0.55 and 1.45 < factor.max() <= 1.5
+    assert torch.allclose(factor[:, 0], factor[:, 1], atol=1e-4) != per_axis
+    assert (clips.x / x).std(dim=(1, 2, 3)).max() < 1e-4
+
+
+def test_flip():
+    x = random_clips(N=400)
+    clips = make(x)
+    flip(clips, rng(), p=0.5)
+    mirrored = x[..., UCLA.mirror, :] * torch.tensor([-1.0, 1, 1])
+    flipped = (clips.x == mirrored).flatten(1).all(dim=1)
+    assert (clips.x[~flipped] == x[~flipped]).all() and 150 < flipped.sum() < 250
+    clips = make(x)
+    flip(clips, rng(), p=1.0, mirror=False)
+    assert torch.equal(clips.x, x[..., UCLA.mirror, :])
+
+
+def test_align_puts_the_spine_on_z_and_the_shoulders_on_x():
+    clips = make(random_clips(M=2))
+    before = clips.x.clone()
+    align(clips, None, center=1)
+    first = clips.x[:, 0, 0]
+    torch.testing.assert_close(first[:, 1], torch.zeros(3, 3), atol=1e-6, rtol=0)
+    across = first[:, 8] - first[:, 4]
+    torch.testing.assert_close(across[:, 1:], torch.zeros(3, 2), atol=1e-5, rtol=0)
+    assert (across[:, 0] > 0).all()
+    distance = (before - before[:, :1, :1, 1:2]).norm(dim=-1)
+    torch.testing.assert_close(clips.x.norm(dim=-1), distance, atol=1e-5, rtol=1e-5)
+
+
+def test_align_first_turns_the_spine_upright():
+    x = random_clips(N=1)
+    x[..., 8, :] = x[..., 4, :]  # without shoulders there is no second turn
+    clips = make(x)
+    align(clips, None)
+    spine = clips.x[0, 0, 0, 1] - clips.x[0, 0, 0, 0]
+    torch.testing.assert_close(spine / spine.norm(), torch.tensor([0.0, 0, 1]), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", MODALITIES)
+def test_modalities_by_hand(name):
+    x = random_clips(N=2)
+    clips = make(x)
+    to_modality(clips, None, name)
+    stream, _, motion = name.partition("-")
+    expected = x.clone()
+    for v in range(20):
+        if stream == "bone":
+            expected[..., v, :] -= x[..., dict(UCLA.bones)[v], :]
+        if stream == "skip":
+            expected[..., v, :] -= x[..., dict(UCLA.skip)[v], :]
+    if motion:
+        still = expected.clone()
+        for t in range(5):
+            expected[:, t] = still[:, t + 1] - still[:, t]
+        expected[:, 5] = 0
+    torch.testing.assert_close(clips.x, expected)

@@ -1,0 +1,159 @@
+import copy
+import math
+import pickle
+
+import pytest
+import torch
+
+from graph import LAYOUTS, build_graph
+from model import MODELS, build_model
+from model.ctrgcn import CTRGraphConv
+
+
+def clips(N, V, M=1, T=16, C=3, seed=0):
+    return torch.randn(N, C, T, V, M, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("persons", [1, 2])
+def test_forward_and_backward(name, layout, persons):
+    graph = build_graph(layout)
+    model = build_model(name, 7, persons, graph, base_channels=8)
+    logits = model(clips(3, graph.num_point, persons))
+    assert logits.shape == (3, 7)
+    torch.nn.functional.cross_entropy(logits, torch.tensor([0, 3, 6])).backward()
+    without = [key for key, p in model.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
+    assert without == []
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_copies_and_pickles_compute_the_same(name, tmp_path):
+    model = build_model(name, 4, 1, build_graph("ucla"), base_channels=8).eval()
+    x = clips(2, 20)
+    copies = [
+        copy.deepcopy(model),
+        pickle.loads(pickle.dumps(model)),
+        build_model(name, 4, 1, build_graph("ucla"), base_channels=8),
+    ]
+    copies[2].load_state_dict(model.state_dict())
+    for other in copies:
+        assert torch.equal(other.eval()(x), model(x))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_input_of_another_kind_is_refused(name):
+    model = build_model(name, 4, 1, build_graph("ucla"), base_channels=8)
+    for wrong in (clips(2, 25), clips(2, 20, M=2), clips(2, 20, C=2)):
+        with pytest.raises(ValueError, match="the model takes clips of C=3 channels, V=20 joints and M=1 persons"):
+            model(wrong)
+
+
+def test_unknown_names_and_arguments():
+    graph = build_graph("ucla")
+    with pytest.raises(ValueError, match=r"unknown model 'ctrgnc' \(nearest: ctrgcn\)"):
+        build_model("ctrgnc", 4, 1, graph)
+    with pytest.raises(ValueError, match=r"model_args of ctrgcn: unknown key dropout \(nearest: drop_out\)"):
+        build_model("ctrgcn", 4, 1, graph, dropout=0.5)
+    with pytest.raises(ValueError, match="base_channels must be of type int"):
+        build_model("ctrgcn", 4, 1, graph, base_channels="wide")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_few_clips_are_learned_by_heart(name):
+    torch.manual_seed(0)
+    model = build_model(name, 3, 1, build_graph("ucla"), base_channels=8)
+    x, y = clips(12, 20), torch.arange(12) % 3
+    optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9, nesterov=True)
+    for _ in range(60):
+        loss = torch.nn.functional.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert (model(x).argmax(dim=1) == y).all()
+
+
+def test_channel_topology_refinement_by_the_papers_formula():
+    """CTR-GCN, equations 4 to 7, one clip, subset, channel and pair of joints at a time."""
+    torch.manual_seed(0)
+    A = torch.rand(3, 5, 5)
+    layer = CTRGraphConv(16, 6, A).double().eval()
+    with torch.no_grad():
+        layer.alpha.fill_(0.7)
+        for conv in (layer.query, layer.key, layer.value, layer.expand):
+            conv.bias.normal_()
+    layer.bn, layer.down = torch.nn.Identity(), Zero()
+    x = torch.randn(2, 16, 4, 5, dtype=torch.float64)
+    y = torch.zeros(2, 6, 4, 5, dtype=torch.float64)
+    R = 2
+    for s in range(3):
+        W = {n: getattr(layer, n).weight[:, :, 0, 0] for n in ("query", "key", "value", "expand")}
+        b = {n: getattr(layer, n).bias for n in W}
+        hidden, out = slice(s * R, s * R + R), slice(s * 6, s * 6 + 6)
+        query, key = (
+            torch.einsum("rc,nctv->nrtv", W[n][hidden], x).mean(dim=2) + b[n][hidden, None] for n in ("query", "key")
+        )
+        value = torch.einsum("oc,nctv->notv", W["value"][out], x) + b["value"][out, None, None]
+        for u in range(5):
+            for v in range(5):
+                relation = torch.tanh(query[:, :, u] - key[:, :, v])  # N, R
+                weight = A[s, u, v] + 0.7 * (relation @ W["expand"][out].T + b["expand"][out])  # N, C'
+                y[..., u] += weight[..., None] * value[..., v]
+    torch.testing.assert_close(layer(x), torch.relu(y))
+
+
+class Zero(torch.nn.Module):
+    def forward(self, x):
+        return 0
+
+
+def spread(tensor):
+    return tensor.std().item()
+
+
+def test_ctrgcn_starts_as_published():
+    torch.manual_seed(0)
+    model = build_model("ctrgcn", 10, 1, build_graph("ucla"))
+    block = model.blocks[5]  # 128 -> 128 channels, branches of 32
+    # Kaiming, fan out: of each of the release's convolutions, not of the stacked one
+    for weight, fan_out in (
+        (block.gcn.query.weight, 16), (block.gcn.value.weight, 128), (block.gcn.expand.weight, 128),
+        (block.tcn.reduce.weight, 32), (block.tcn.convs[0].weight, 32 * 5), (block.tcn.point.weight, 32),
+    ):  # fmt: skip
+        assert spread(weight) == pytest.approx(math.sqrt(2 / fan_out), rel=0.05)
+    for part in (block.gcn.value, block.tcn.reduce, block.tcn.convs[1]):
+        assert (part.bias == 0).all()
+    assert (block.gcn.bn.weight == 1e-6).all() and (block.gcn.alpha == 0).all()
+    assert spread(block.tcn.bn.weight) == pytest.approx(0.02, rel=0.2) and abs(block.tcn.bn.weight.mean() - 1) < 0.01
+    assert spread(model.blocks[4].residual[0].weight) == pytest.approx(math.sqrt(2 / 128), rel=0.05)
+    assert spread(model.blocks[4].gcn.down[0].weight) == pytest.approx(math.sqrt(2 / 128), rel=0.05)
+    assert spread(model.fc.weight) == pytest.approx(math.sqrt(2 / 10), rel=0.05)
+    assert (model.data_bn.weight == 1).all()
+    assert torch.equal(block.gcn.A, torch.from_numpy(build_graph("ucla").A))
+
+
+def test_stgcnpp_starts_as_published():
+    torch.manual_seed(0)
+    model = build_model("stgcn++", 60, 2, build_graph("ntu"))
+    block = model.blocks[5]
+    # PyTorch's own: uniform within 1 / sqrt(fan in)
+    for weight, fan_in in (
+        (block.gcn.conv.weight, 128),
+        (block.tcn.reduce.weight, 128),
+        (block.tcn.transform.weight, 128),
+    ):
+        assert spread(weight) == pytest.approx(1 / math.sqrt(3 * fan_in), rel=0.05)
+        assert weight.abs().max() <= 1 / math.sqrt(fan_in)
+    assert spread(model.fc.weight) == pytest.approx(0.01, rel=0.05) and (model.fc.bias == 0).all()
+    assert (block.gcn.bn.weight == 1).all()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", MODELS)
+def test_gpu_computes_what_the_cpu_computes(name):
+    model = build_model(name, 10, 2, build_graph("ntu")).eval()
+    x = clips(4, 25, M=2, T=32)
+    with torch.no_grad():
+        expected = model(x)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        torch.testing.assert_close(model.cuda()(x.cuda()).cpu(), expected, atol=1e-4, rtol=1e-3)

@@ -1,0 +1,107 @@
+import pytest
+import torch
+
+from graph import build_graph
+from model import build_model
+from model.pretrained import from_published, load_published, load_weights
+
+GOLDENS = [
+    ("ctrgcn_ucla", "ucla", 1, "ctrgcn"),
+    ("ctrgcn_ntu", "ntu", 2, "ctrgcn"),
+    ("stgcnpp_ntu", "ntu", 2, "stgcn++"),
+]
+
+
+def agree(model, x, expected):
+    with torch.no_grad():
+        logits = model.eval()(x)
+    assert (logits - expected).abs().max() <= 1e-4 * expected.abs().max()
+
+
+@pytest.mark.parametrize(("file", "layout", "persons", "_name"), GOLDENS)
+def test_published_networks(golden, file, layout, persons, _name):
+    state, x, expected, meta = golden(file)
+    model = from_published(state, build_graph(layout), persons)
+    assert sum(p.numel() for p in model.parameters()) == meta["params"]
+    agree(model, x, expected)
+
+
+@pytest.mark.parametrize(("file", "layout", "persons", "name"), GOLDENS)
+def test_loading_into_a_model_from_a_wrapped_file(golden, tmp_path, file, layout, persons, name):
+    state, x, expected, meta = golden(file)
+    torch.save({"state_dict": {f"module.{key}": value for key, value in state.items()}}, tmp_path / "w.pt")
+    model = build_model(name, meta["num_class"], persons, build_graph(layout))
+    load_published(model, tmp_path / "w.pt")
+    agree(model, x, expected)
+
+
+def test_pyskl_names_its_classifier_otherwise(golden):
+    state, x, expected, _ = golden("stgcnpp_ntu")
+    renamed = {key.replace("cls_head.fc.", "cls_head.fc_cls."): value for key, value in state.items()}
+    agree(from_published(renamed, build_graph("ntu"), 2), x, expected)
+
+
+def test_what_does_not_fit_is_listed(golden):
+    state, _, _, _ = golden("ctrgcn_ucla")
+    graph = build_graph("ucla")
+    with pytest.raises(ValueError, match=r"1 missing: l3.tcn1.branches.1.3.conv.bias"):
+        load_published(
+            build_model("ctrgcn", 10, 1, graph),
+            {k: v for k, v in state.items() if "l3.tcn1.branches.1.3.conv.b" not in k},
+        )
+    with pytest.raises(ValueError, match=r"2 of another shape: fc.weight \(10, 256\) instead of \(60, 256\), fc.bias"):
+        load_published(build_model("ctrgcn", 60, 1, graph), state)
+    with pytest.raises(ValueError, match=r"1 unexpected: extra.weight"):
+        from_published({**state, "extra.weight": torch.zeros(1)}, graph, 1)
+    with pytest.raises(ValueError, match=r"of another shape: data_bn.weight \(60,\) instead of \(120,\)"):
+        from_published(state, graph, 2)
+    with pytest.raises(ValueError, match="weights of CTR-GCN, not of STGCNPP"):
+        load_published(build_model("stgcn++", 10, 1, graph), state)
+
+
+def test_unknown_files_are_refused(tmp_path):
+    graph = build_graph("ucla")
+    torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / "resnet.pt")
+    with pytest.raises(ValueError, match="unknown architecture, with keys conv1.weight"):
+        from_published(tmp_path / "resnet.pt", graph)
+    torch.save([1, 2], tmp_path / "list.pt")
+    with pytest.raises(ValueError, match="list.pt: not a state dict"):
+        from_published(tmp_path / "list.pt", graph)
+    (tmp_path / "text.pt").write_text("hello")
+    with pytest.raises(ValueError, match=r"text.pt: not a checkpoint"):
+        from_published(tmp_path / "text.pt", graph)
+    with pytest.raises(FileNotFoundError):
+        from_published(tmp_path / "absent.pt", graph)
+
+
+class Harmful:
+    def __reduce__(self):
+        return print, ("code from a checkpoint ran",)
+
+
+def test_checkpoints_are_data_not_code(tmp_path, capsys):
+    torch.save({"fc.weight": Harmful()}, tmp_path / "evil.pt")
+    with pytest.raises(ValueError, match="evil.pt"):
+        from_published(tmp_path / "evil.pt", build_graph("ucla"))
+    assert "ran" not in capsys.readouterr().out
+
+
+def test_ignored_weights_keep_their_initial_value(golden):
+    state, _, _, _ = golden("ctrgcn_ucla")
+    model = build_model("ctrgcn", 60, 1, build_graph("ucla"))
+    before = model.fc.weight.clone()
+    load_published(model, state, ignore=["fc"])
+    assert torch.equal(model.fc.weight, before)
+    torch.testing.assert_close(model.data_bn.weight, state["data_bn.weight"])
+
+
+def test_our_own_checkpoints(golden):
+    graph = build_graph("ucla")
+    source, target = build_model("ctrgcn", 10, 1, graph), build_model("ctrgcn", 5, 1, graph)
+    saved = {"model": source.state_dict(), "config": {}}
+    with pytest.raises(ValueError, match="2 of another shape: fc.weight"):
+        load_weights(target, saved)
+    load_weights(target, saved, ignore=["fc"])
+    assert torch.equal(target.blocks[3].gcn.value.weight, source.blocks[3].gcn.value.weight)
+    with pytest.raises(ValueError, match="1 missing: fc.bias"):
+        load_weights(source, {"model": {k: v for k, v in saved["model"].items() if k != "fc.bias"}, "config": {}})

@@ -1,0 +1,201 @@
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ensemble import PRESETS, STREAMS, main
+
+N, K = 30, 5
+
+
+@pytest.fixture
+def streams(tmp_path):
+    """Run directories of all six streams, each with its samples in an order of its own."""
+    rng = np.random.default_rng(0)
+    names = [f"clip{i}" for i in range(N)]
+    labels = {name: int(rng.integers(K)) for name in names}
+    score = {stream: rng.normal(size=(N, K)).astype(np.float32) for stream in STREAMS}
+    for stream in STREAMS:
+        directory = tmp_path / stream
+        directory.mkdir()
+        for i, name in enumerate(names):
+            score[stream][i, labels[name]] += 1
+        order = rng.permutation(N)
+        (directory / "test_score.pkl").write_bytes(pickle.dumps({names[i]: score[stream][i] for i in order}))
+        (directory / "test_label.json").write_text(json.dumps({names[i]: labels[names[i]] for i in order}))
+        facts = {"count": [50, 20, 10, 5, 2], "shots": [10, 30], "classes": list("abcde")}
+        (directory / "test_metrics.json").write_text(json.dumps(facts))
+    return tmp_path, score, np.array(list(labels.values()))
+
+
+def fuse(directory, *names, out="fused", words=()):
+    flags = [word for name in names for word in (f"--{name}-dir", str(directory / name))]
+    main([*flags, "--out", str(directory / out), *words])
+    return json.loads((directory / out / "ensemble_metrics.json").read_text())
+
+
+def accuracy(score, label):
+    return pytest.approx(100 * np.mean(score.argmax(axis=1) == label), abs=1e-3)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_join_by_name(streams, preset):
+    directory, score, label = streams
+    metrics = fuse(directory, *PRESETS[preset], words=["--preset", preset])
+    assert metrics["weights"] == PRESETS[preset]
+    assert metrics["top1"] == accuracy(sum(w * score[s].astype(float) for s, w in PRESETS[preset].items()), label)
+    for stream in PRESETS[preset]:
+        assert metrics["streams"][stream]["top1"] == accuracy(score[stream], label)
+    assert metrics["few"] is not None and metrics["count"] == [50, 20, 10, 5, 2]
+    fused = pickle.loads((directory / "fused" / "ensemble_score.pkl").read_bytes())
+    assert len(fused) == N and (directory / "fused" / "confusion.png").exists()
+
+
+def test_any_subset_and_own_weights(streams, capsys):
+    directory, score, label = streams
+    names = ("joint", "skip", "bone-motion")
+    assert fuse(directory, *names)["weights"] == {"joint": 2, "skip": 2, "bone-motion": 1}
+    metrics = fuse(directory, *names, words=["--alpha", "1", "0.5", "0.25"])
+    expected = score["joint"] + 0.5 * score["skip"] + 0.25 * score["bone-motion"]
+    assert metrics["top1"] == accuracy(expected, label)
+    metrics = fuse(directory, "joint", "bone", words=["--alpha", "0.3"])  # as in CTR-GCN
+    assert metrics["weights"] == {"joint": 1, "bone": 0.3}
+    assert "joint         x 1" in capsys.readouterr().out
+
+
+def test_probabilities_instead_of_logits(streams):
+    directory, score, label = streams
+    metrics = fuse(directory, "joint", "bone", words=["--softmax"])
+    p = [np.exp(score[s]) / np.exp(score[s]).sum(axis=1, keepdims=True) for s in ("joint", "bone")]
+    assert metrics["top1"] == accuracy(p[0] + p[1], label)
+
+
+def test_scores_of_other_code_bases(streams):
+    """CTR-GCN: a dict by name or position in epoch1_test_score.pkl; PYSKL, BRL: a list. The labels give the order."""
+    directory, score, label = streams
+    expected = fuse(directory, "joint", "bone")["top1"]
+    names = [f"clip{i}" for i in range(N)]
+    files = {
+        "named": dict(zip(names, score["bone"], strict=True)),
+        "numbered": {np.int64(i): row for i, row in enumerate(score["bone"])},
+        "listed": list(score["bone"]),
+    }
+    labels = directory / "labels.json"
+    labels.write_text(json.dumps(dict(zip(names, label.tolist(), strict=True))))
+    for kind, content in files.items():
+        other = directory / kind
+        other.mkdir()
+        (other / "epoch1_test_score.pkl").write_bytes(pickle.dumps(content))
+        main(f"--joint-dir {directory / 'joint'} --bone-dir {other} --label {labels} --out {other}".split())
+        assert json.loads((other / "ensemble_metrics.json").read_text())["top1"] == expected
+    # scores without any names, labels as CTR-GCN and others store them
+    (directory / "l.json").write_text(json.dumps(label.tolist()))
+    np.save(directory / "l.npy", label)
+    np.savez(directory / "l.npz", y_test=np.eye(K)[label])
+    (directory / "l.pkl").write_bytes(pickle.dumps(label.tolist()))
+    (directory / "names.pkl").write_bytes(pickle.dumps((names, label.tolist())))
+    alone = directory / "alone"
+    for name in ("l.json", "l.npy", "l.npz", "l.pkl", "names.pkl"):
+        main(f"--bone-dir {directory / 'listed'} --label {directory / name} --out {alone}".split())
+        assert json.loads((alone / "ensemble_metrics.json").read_text())["top1"] == accuracy(score["bone"], label)
+
+
+def rewrite(path, change):
+    content = pickle.loads(path.read_bytes()) if path.suffix == ".pkl" else json.loads(path.read_text())
+    content = change(content)
+    path.write_bytes(pickle.dumps(content)) if path.suffix == ".pkl" else path.write_text(json.dumps(content))
+
+
+WRONG = {
+    "missing sample": (
+        lambda d: rewrite(d / "test_score.pkl", lambda c: {k: v for k, v in c.items() if k != "clip3"}),
+        r"bone/test_score.pkl: lacks 1 samples \(clip3",
+    ),
+    "extra sample": (
+        lambda d: rewrite(d / "test_score.pkl", lambda c: {**c, "other": c["clip3"]}),
+        r"bone/test_score.pkl: has 1 more \(other",
+    ),
+    "other labels": (
+        lambda d: rewrite(d / "test_label.json", lambda c: {**c, "clip3": (c["clip3"] + 1) % K}),
+        "bone/test_label.json: other labels than in",
+    ),
+    "classes": (
+        lambda d: rewrite(d / "test_score.pkl", lambda c: {k: v[:4] for k, v in c.items()}),
+        "bone/test_score.pkl: 4 classes, but .*joint/test_score.pkl has 5",
+    ),
+    "ragged": (
+        lambda d: rewrite(d / "test_score.pkl", lambda c: {**c, "clip3": c["clip3"][:2]}),
+        "bone/test_score.pkl: samples have 2 to 5 scores",
+    ),
+    "nan": (
+        lambda d: rewrite(d / "test_score.pkl", lambda c: {**c, "clip3": c["clip3"] * np.nan}),
+        "bone/test_score.pkl: the scores of clip3 are not finite",
+    ),
+    "truncated": (
+        lambda d: (d / "test_score.pkl").write_bytes((d / "test_score.pkl").read_bytes()[:-50]),
+        "bone/test_score.pkl: not a readable pickle",
+    ),
+    "no scores": (lambda d: (d / "test_score.pkl").unlink(), "no test_score.pkl or epoch1_test_score.pkl in it"),
+    "text": (lambda d: rewrite(d / "test_score.pkl", lambda c: {"clip3": "high"}), "are not an array of numbers"),
+    "empty": (lambda d: rewrite(d / "test_score.pkl", lambda c: {}), "neither"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_what_does_not_belong_together_is_named(streams, kind):
+    directory, _, _ = streams
+    break_it, message = WRONG[kind]
+    break_it(directory / "bone")
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        fuse(directory, "joint", "bone")
+    assert not (directory / "fused").exists()
+
+
+def test_label_errors(streams):
+    directory, _, label = streams
+    scores = directory / "listed.pkl"
+    scores.write_bytes(pickle.dumps([np.zeros(K)] * N))
+    with pytest.raises(ValueError, match="listed.pkl: no test_label.json beside it; give the labels with --label"):
+        main(["--joint-dir", str(scores)])
+    for content, message in (
+        (label.tolist()[:-1], "listed.pkl: has 1 more"),
+        ([9] * N, "labels 9 to 9, but the scores have 5 classes"),
+        (["x"] * N, "its labels are not whole numbers"),
+        ([], "holds no labels"),
+    ):
+        (directory / "l.json").write_text(json.dumps(content))
+        with pytest.raises(ValueError, match=message):
+            main(["--joint-dir", str(scores), "--label", str(directory / "l.json")])
+    (directory / "l.npz").write_bytes(b"no archive")
+    with pytest.raises(ValueError, match="l.npz"):
+        main(["--joint-dir", str(scores), "--label", str(directory / "l.npz")])
+
+
+@pytest.mark.parametrize(
+    ("names", "words", "message"),
+    [
+        ((), [], "give at least one stream"),
+        (
+            ("joint", "bone"),
+            ["--preset", "four"],
+            "--preset four takes exactly --joint-dir --bone-dir --joint-motion-dir",
+        ),
+        (("joint", "bone"), ["--preset", "two", "--alpha", "1"], "exclude each other"),
+        (("joint", "bone", "skip"), ["--alpha", "1", "2"], "2 weights for 3 streams"),
+        (("joint",), ["--alpha", "x"], "invalid float value"),
+        (("joint",), ["--jiont-dir", "x"], "unrecognized arguments"),
+    ],
+)
+def test_wrong_command_lines(streams, names, words, message):
+    with pytest.raises(ValueError, match=message):
+        fuse(streams[0], *names, words=words)
+
+
+def test_one_line_and_exit_status_2(tmp_path):
+    done = subprocess.run([sys.executable, "ensemble.py", "--joint-dir", str(tmp_path)], cwd=Path(__file__).parents[1],
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1

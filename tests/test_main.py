@@ -1,0 +1,311 @@
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from main import OPTIONS, configure, main
+from torchlight import checkpoint
+from torchlight.config import read_yaml, resolve
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / "config").rglob("*.yaml"))
+SAMPLING = {"length": 8}
+
+
+@pytest.fixture
+def config(tmp_path, tiny_store):
+    """A config file for a small network on the tiny store, and words(…): a command line for it."""
+    path = tmp_path / "tiny.yaml"
+    content = {
+        "data_path": str(tiny_store),
+        "train_feeder_args": {"repeat": 2, "transforms": ["center", "min_max", {"random_frames": SAMPLING}]},
+        "test_feeder_args": {"transforms": ["center", "min_max", {"linspace_frames": SAMPLING}]},
+        "model": "ctrgcn", "model_args": {"base_channels": 8}, "batch_size": 4, "num_epoch": 2, "step": [1],
+        "nesterov": True, "device": ["cpu"], "shots": [2, 5],
+    }  # fmt: skip
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+BRL = ["--sampler", "reverse", "--mixing", "rebalanced-partial", "--loss", "action-aware", "--defer-epoch", "1"]
+
+
+def run(config, directory, *words):
+    return main(["--config", str(config), "--work-dir", str(directory), *words])
+
+
+@pytest.mark.parametrize("words", [[], BRL, [*BRL, "--model", "stgcn++", "--modality", "skip-motion"]])
+def test_train_then_test(config, tmp_path, words, capsys):
+    work = tmp_path / "run"
+    run(config, work, *words)
+    assert {path.name for path in work.iterdir()} >= {
+        "config.yaml", "env.json", "log.txt", "metrics.jsonl", "last.pt", "best.pt", "runs.pt", "test_score.pkl",
+        "test_label.json", "test_metrics.json", "per_class.csv", "confusion.png", "per_class.png", "curves.png",
+    }  # fmt: skip
+    score = pickle.loads((work / "test_score.pkl").read_bytes())
+    label = json.loads((work / "test_label.json").read_text())
+    metrics = json.loads((work / "test_metrics.json").read_text())
+    assert set(score) == set(label) == {f"test_{c}_{i}" for c in range(4) for i in range(2)}
+    assert all(row.shape == (4,) and row.dtype == np.float32 for row in score.values())
+    hits = np.mean([score[name].argmax() == label[name] for name in label])
+    assert metrics["top1"] == pytest.approx(100 * hits) and metrics["count"] == [8, 4, 2, 1] and metrics["epoch"] == 2
+    assert metrics["classes"] == ["wave", "kick", "nod", "jump"] and len(metrics["per_class"]) == 4
+    assert "chosen on the test clips" in (work / "log.txt").read_text()
+
+    before = score
+    (work / "test_score.pkl").unlink()
+    main(["--phase", "test", "--weights", str(work / "runs.pt"), "--device", "cpu"])
+    again = pickle.loads((work / "test_score.pkl").read_bytes())
+    assert all(np.array_equal(before[name], again[name]) for name in before)
+    assert json.loads((work / "test_metrics.json").read_text())["top1"] == metrics["top1"]
+    main(
+        [
+            "--phase",
+            "test",
+            "--weights",
+            str(work / "runs.pt"),
+            "--work-dir",
+            str(tmp_path / "other"),
+            "--save-score",
+            "false",
+        ]
+    )
+    assert not (tmp_path / "other" / "test_score.pkl").exists() and (tmp_path / "other" / "confusion.png").exists()
+
+
+def test_the_saved_config_runs_again_as_it_is(config, tmp_path):
+    run(config, tmp_path / "a", *BRL)
+    main(["--config", str(tmp_path / "a" / "config.yaml"), "--work-dir", str(tmp_path / "b")])
+    a, b = (checkpoint.load(tmp_path / name / "runs.pt")["model"] for name in "ab")
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_seeds_differ(config, tmp_path):
+    run(config, tmp_path / "a")
+    run(config, tmp_path / "b", "--seed", "2")
+    a, b = (checkpoint.load(tmp_path / name / "runs.pt")["model"] for name in "ab")
+    assert not torch.equal(a["fc.weight"], b["fc.weight"])
+
+
+def test_deferring_starts_with_plain_cross_entropy(config, tmp_path):
+    """Until defer_epoch the action-aware run is the cross-entropy run, bit for bit; afterwards it is another."""
+    states = {}
+    for name, words in {"ce": [], "deferred": ["--loss", "action-aware", "--defer-epoch", "1"]}.items():
+        for epochs in ("1", "2"):
+            run(config, tmp_path / name / epochs, "--num-epoch", epochs, *words)
+            states[name, epochs] = checkpoint.load(tmp_path / name / epochs / "runs.pt")["model"]["fc.weight"]
+    assert torch.equal(states["ce", "1"], states["deferred", "1"])
+    assert not torch.equal(states["ce", "2"], states["deferred", "2"])
+
+
+def test_validation_clips_are_held_out(config, tmp_path):
+    run(config, tmp_path / "run", "--val-ratio", "0.25")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert all("val" in line and "test" not in line for line in lines)
+    metrics = json.loads((tmp_path / "run" / "test_metrics.json").read_text())
+    assert metrics["count"] == [6, 3, 1, 1]
+    assert "chosen on the validation clips" in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_learning_rate_scales_with_the_effective_batch(config, tmp_path):
+    run(
+        config, tmp_path / "run", "--base-batch-size", "16", "--accumulate", "2", "--base-lr", "0.1", "--num-epoch", "1"
+    )
+    assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text())["lr"] == pytest.approx(0.05)
+    assert "effective batch 8, lr 0.05" in (tmp_path / "run" / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("optimizer", ["Adam", "AdamW"])
+def test_other_optimizers(config, tmp_path, optimizer):
+    run(
+        config,
+        tmp_path / "run",
+        "--optimizer",
+        optimizer,
+        "--nesterov",
+        "false",
+        "--base-lr",
+        "1e-3",
+        "--lr-schedule",
+        "cosine",
+    )
+
+
+def test_fine_tuning_from_weights(config, tmp_path):
+    run(config, tmp_path / "a")
+    run(
+        config, tmp_path / "b", "--weights", str(tmp_path / "a" / "runs.pt"), "--ignore-weights", "fc", "--base-lr", "0"
+    )
+    a, b = (checkpoint.load(tmp_path / name / "runs.pt")["model"] for name in "ab")
+    assert torch.equal(a["blocks.4.gcn.value.weight"], b["blocks.4.gcn.value.weight"])
+    assert not torch.equal(a["fc.weight"], b["fc.weight"])
+
+
+def test_profile(config, tmp_path, capsys):
+    assert not run(config, tmp_path / "run", "--phase", "profile", "--model-args", "base_channels=64")
+    printed = capsys.readouterr().out
+    assert (
+        "parameters         1,425,350" in printed and "G (multiply and add are two)" in printed and "clips/s" in printed
+    )
+    assert not (tmp_path / "run").exists()
+
+
+# ---- resuming
+
+
+def start(config, work, *words):
+    command = [
+        sys.executable,
+        "main.py",
+        "--config",
+        str(config),
+        "--work-dir",
+        str(work),
+        "--log-interval",
+        "1",
+        *words,
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for(process, log, text):
+    for _ in range(600):
+        if log.exists() and text in log.read_text():
+            return
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.1)
+    raise AssertionError(f"{text!r} did not appear in {log}")
+
+
+def test_a_killed_run_continues_bit_for_bit(config, tmp_path):
+    words = [*BRL, "--num-epoch", "4", "--defer-epoch", "2", "--train-feeder-args", "repeat=6"]
+    whole = start(config, tmp_path / "whole", *words)
+    assert whole.wait() == 0, whole.stderr.read()
+
+    work = tmp_path / "killed"
+    process = start(config, work, *words)
+    wait_for(process, work / "log.txt", "epoch 2  batch 3/")
+    process.kill()  # SIGKILL: nothing can be saved any more
+    assert process.wait() == -signal.SIGKILL and checkpoint.load(work / "last.pt")["epoch"] == 1
+    assert not (work / "runs.pt").exists()
+
+    process = start(config, work, *words, "--resume")
+    wait_for(process, work / "log.txt", "epoch 3  batch 2/")
+    process.terminate()  # SIGTERM: saves where it is
+    assert process.wait() == 128 + signal.SIGTERM
+    saved = checkpoint.load(work / "last.pt")
+    assert saved["epoch"] == 2 and saved["step"] >= 2
+
+    process = start(config, work, *words, "--resume")
+    assert process.wait() == 0, process.stderr.read()
+    one, other = (checkpoint.load(tmp_path / name / "runs.pt") for name in ("whole", "killed"))
+    assert all(torch.equal(value, other["model"][key]) for key, value in one["model"].items())
+    assert one["metrics"] == other["metrics"]
+    lines = [
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("whole", "killed")
+    ]
+    for a, b in zip(*lines, strict=True):
+        assert (a["epoch"], a["lr"], a["test"], a["train_top1"]) == (b["epoch"], b["lr"], b["test"], b["train_top1"])
+        assert a["train_loss"] == pytest.approx(b["train_loss"])
+
+
+def test_resume_takes_the_runs_own_config_and_refuses_another(config, tmp_path):
+    run(config, tmp_path / "run")
+    assert main(["--resume", "--work-dir", str(tmp_path / "run")]) is None
+    with pytest.raises(ValueError, match=r"--resume: base_lr is 0.2 now and was 0.1 in .*last.pt"):
+        run(config, tmp_path / "run", "--resume", "--base-lr", "0.2")
+    with pytest.raises(FileNotFoundError):
+        run(config, tmp_path / "absent", "--resume")
+    assert not (tmp_path / "absent").exists()
+
+
+# ---- bad input
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--basse-lr", "1"], "unknown argument --basse-lr"),
+        (["--num-epoch", "0"], "num_epoch must be at least 1"),
+        (["--data-path", "absent.h5"], "no such file"),
+        (["--data-path", ""], "data_path is missing"),
+        (["--model-args", "graph=ntu"], "model_args: graph is 'ntu', but .*tiny.h5 has 'ucla'"),
+        (["--model-args", "num_class=60"], "num_class is 60, but .*tiny.h5 has 4"),
+        (["--model-args", "labeling=x"], "labeling must be one of"),
+        (["--train-feeder-args", "split=x"], "tiny.yaml: train_feeder_args: .*no split 'x'; there are test, train"),
+        (["--train-feeder-args", "splitt=x"], r"tiny.yaml: train_feeder_args: unknown key splitt \(nearest: split\)"),
+        (["--train-feeder-args", "repeat=0"], "repeat must be a whole number"),
+        (
+            ["--mixing", "rebalanced-partial", "--mixing-args", "kapa=3"],
+            r"mixing_args: unknown key kapa \(nearest: kappa\)",
+        ),
+        (["--shots", "100", "20"], "shots takes two numbers"),
+        (["--step", "ten"], "step takes epochs"),
+        (["--optimizer", "Adam"], "nesterov needs the optimizer SGD"),
+        (["--weights", "absent.pt"], "absent.pt"),
+        (["--phase", "test"], "--phase test needs --weights"),
+        (["--val-ratio", "1.5"], "val_ratio must be less than 1"),
+        (["--lr-schedule", "cosine", "--warm-up-epoch", "2"], "warm_up_epoch must be less than num_epoch"),
+    ],
+)
+def test_bad_input(config, tmp_path, words, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        run(config, tmp_path / "run", *words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_directory_in_use(config, tmp_path):
+    run(config, tmp_path / "run", "--num-epoch", "1")
+    before = (tmp_path / "run" / "runs.pt").read_bytes()
+    with pytest.raises(ValueError, match="already holds a run"):
+        run(config, tmp_path / "run", "--num-epoch", "1")
+    assert (tmp_path / "run" / "runs.pt").read_bytes() == before
+    run(config, tmp_path / "run", "--num-epoch", "1", "--overwrite", "--seed", "5")
+    assert checkpoint.load(tmp_path / "run" / "runs.pt")["config"]["seed"] == 5
+
+
+def test_weights_that_do_not_fit(config, tmp_path):
+    run(config, tmp_path / "a", "--num-epoch", "1")
+    with pytest.raises(ValueError, match=r"runs.pt: .*of another shape: blocks.0"):
+        main(["--phase", "test", "--weights", str(tmp_path / "a" / "runs.pt"), "--model-args", "base_channels=16"])
+
+
+def test_one_line_and_exit_status_2(config, tmp_path):
+    def fails(*words):
+        process = start(config, tmp_path / "run", *words)
+        _, errors = process.communicate(timeout=60)
+        return process.returncode, errors
+
+    status, errors = fails("--modality", "bones")
+    assert status == 2 and errors.count("\n") == 1 and errors.startswith("error: command line: modality must be one of")
+    status, errors = fails("--base-lr", "1e30")  # diverges: no bad input, but one line as well
+    assert (
+        status == 1
+        and errors.count("\n") == 1
+        and "error: the loss is" in errors
+        and "clips of the batch: train_" in errors
+    )
+
+
+# ---- configs
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT / "config")))
+def test_every_config_is_valid(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    config = configure(["--config", str(path.relative_to(ROOT))])
+    assert config.work_dir == f"results/{path.relative_to(ROOT / 'config').with_suffix('')}/joint"
+    assert resolve(OPTIONS, [(read_yaml(path), path)]).data_path.startswith("data/")

@@ -1,0 +1,115 @@
+from types import SimpleNamespace
+
+import pytest
+
+from torchlight.config import Option, bind, command_line, read_yaml, resolve
+
+OPTIONS = {
+    "config": Option(str, "", "file"),
+    "base_lr": Option(float, 0.1, "rate", low=0),
+    "num_epoch": Option(int, 65, "epochs", low=1),
+    "nesterov": Option(bool, False, "switch"),
+    "step": Option(list, [], "list"),
+    "optimizer": Option(str, "SGD", "choice", ("SGD", "Adam")),
+    "model_args": Option(dict, {}, "dict"),
+}
+
+
+def parse(*words, layers=()):
+    return resolve(OPTIONS, [*layers, (command_line(OPTIONS, words, ""), "command line")])
+
+
+def test_defaults_and_command_line():
+    assert parse() == SimpleNamespace(
+        config="", base_lr=0.1, num_epoch=65, nesterov=False, step=[], optimizer="SGD", model_args={}
+    )
+    config = parse("--base-lr", "5e-4", "--num_epoch", "3", "--nesterov", "--step", "35", "55")
+    assert (config.base_lr, config.num_epoch, config.nesterov, config.step) == (5e-4, 3, True, [35, 55])
+    assert parse("--nesterov", "false").nesterov is False and parse("--base-lr", "1").base_lr == 1.0
+
+
+def test_nested_options():
+    config = parse(
+        "--model-args", "drop_out=0.2", "graph.layout=ntu", "--model-args.graph.scale", "3", "--model-args.a=[1, 2]"
+    )
+    assert config.model_args == {"drop_out": 0.2, "graph": {"layout": "ntu", "scale": 3}, "a": [1, 2]}
+
+
+def test_priority(tmp_path):
+    (tmp_path / "base.yaml").write_text("base_lr: 0.2\nnum_epoch: 10\nmodel_args: {a: 1, b: {c: 2}}\n")
+    (tmp_path / "over.yaml").write_text("base: base.yaml\nnum_epoch: 20\nmodel_args: {b: {d: 3}}\n")
+    layer = (read_yaml(tmp_path / "over.yaml"), "over.yaml")
+    config = parse("--model-args", "a=5", layers=[layer])
+    assert (config.base_lr, config.num_epoch, config.model_args) == (0.2, 20, {"a": 5, "b": {"c": 2, "d": 3}})
+    assert OPTIONS["model_args"].default == {}
+
+
+def test_yaml_numbers_without_a_dot_are_numbers():
+    assert parse(layers=[({"base_lr": "5e-4"}, "x.yaml")]).base_lr == 5e-4
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ({"base_rl": 1}, r"x.yaml: unknown key base_rl \(nearest: base_lr\)"),
+        ({"qqqq": 1}, "x.yaml: unknown key qqqq$"),
+        ({"num_epoch": "ten"}, "x.yaml: num_epoch must be of type int, not 'ten'"),
+        ({"num_epoch": 1.5}, "num_epoch must be of type int, not 1.5"),
+        ({"num_epoch": True}, "num_epoch must be of type int, not True"),
+        ({"num_epoch": None}, "num_epoch must be of type int, not None"),
+        ({"num_epoch": 0}, "x.yaml: num_epoch must be at least 1, not 0"),
+        ({"base_lr": float("nan")}, "base_lr must be at least 0"),
+        ({"nesterov": "yes please"}, "nesterov must be of type bool"),
+        ({"optimizer": "sgd"}, r"optimizer must be one of SGD, Adam, not 'sgd'"),
+        ({"model_args": [1]}, "model_args must be of type dict"),
+    ],
+)
+def test_errors_name_the_file_and_the_key(layer, message):
+    with pytest.raises(ValueError, match=message):
+        parse(layers=[(layer, "x.yaml")])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--base-rl", "1"], r"command line: unknown argument --base-rl \(nearest: --base-lr\)"),
+        (["--num-epoch", "x"], "command line: num_epoch must be of type int"),
+        (["--num-epoch"], "command line: argument --num-epoch.*expected one argument"),
+        (["--model-args", "0.2"], "model_args takes key=value, not '0.2'"),
+        (["--model-args", "a={"], "command line: model_args"),
+        (["stray"], "unknown argument stray"),
+    ],
+)
+def test_errors_of_the_command_line(words, message):
+    with pytest.raises(ValueError, match=message):
+        parse(*words)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("a: [", "not valid YAML"), ("- 1\n", "a config is a list of"), ("base: x.yaml\n", "in a circle")],
+)
+def test_bad_files(tmp_path, text, message):
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(ValueError, match=f"x.yaml: .*{message}"):
+        read_yaml(tmp_path / "x.yaml")
+
+
+def test_yaml_cannot_run_code(tmp_path):
+    (tmp_path / "x.yaml").write_text("a: !!python/object/apply:os.system ['exit 1']\n")
+    with pytest.raises(ValueError, match="not valid YAML"):
+        read_yaml(tmp_path / "x.yaml")
+
+
+def example(x, low=0.5, length=3, axes=(1, 2), name=None):
+    return low, length, axes, name
+
+
+def test_bind():
+    assert bind(example, {"low": 1, "axes": [3]}, "here", skip=("x",)) == {"low": 1.0, "axes": [3]}
+    for arguments, message in (
+        ({"lwo": 1}, r"here: unknown key lwo \(nearest: low\)"), ({"length": 1.5}, "here: length must be of type int"),
+        ({"x": 1}, "here: unknown key x"), ([1], "here: takes key: value pairs"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            bind(example, arguments, "here", skip=("x",))

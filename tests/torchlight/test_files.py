@@ -1,0 +1,64 @@
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from torchlight import checkpoint
+from torchlight.files import load_pickle, read_json, replacing
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path):
+    path = tmp_path / "x.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), replacing(path, "w") as file:
+        file.write("half")
+        raise RuntimeError
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+    with replacing(path, "w") as file:
+        file.write("new")
+    assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_pickles_of_arrays(tmp_path, protocol):
+    content = {
+        "a": np.arange(3, dtype=np.float32),
+        1: [np.float64(2.5), (1, "x", None, b"y")],
+        "f": np.asfortranarray(np.ones((2, 3))),
+    }
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps(content, protocol))
+    read = load_pickle(tmp_path / "x.pkl")
+    assert (read["a"] == [0, 1, 2]).all() and read[1] == [2.5, (1, "x", None, b"y")] and (read["f"] == 1).all()
+
+
+class Harmful:
+    def __reduce__(self):
+        return print, ("code from a pickle ran",)
+
+
+def test_pickles_are_data_not_code(tmp_path, capsys):
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps({"a": Harmful()}))
+    with pytest.raises(ValueError, match=r"x.pkl: .*builtins.print; only numpy arrays and plain containers"):
+        load_pickle(tmp_path / "x.pkl")
+    assert "ran" not in capsys.readouterr().out
+
+
+def test_damaged_files_are_named(tmp_path):
+    whole = pickle.dumps({"a": np.ones(100)})
+    for name, content in (("cut.pkl", whole[:-40]), ("text.pkl", b"hello"), ("empty.pkl", b"")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=f"{name}: not a readable pickle"):
+            load_pickle(tmp_path / name)
+    (tmp_path / "x.json").write_text("{")
+    with pytest.raises(ValueError, match="x.json: not valid JSON"):
+        read_json(tmp_path / "x.json")
+
+
+def test_checkpoints(tmp_path):
+    path = tmp_path / "x.pt"
+    checkpoint.save({"model": {"w": torch.ones(3)}, "epoch": 3, "history": [{"lr": 0.1, "few": None}]}, path)
+    assert checkpoint.load(path)["history"] == [{"lr": 0.1, "few": None}]
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(ValueError, match="x.pt: not a checkpoint"):
+        checkpoint.load(path)
