@@ -74,14 +74,9 @@ OPTIONS = {
     "save_interval": Option(int, 1, "epochs between two checkpoints", low=1),
     "save_score": Option(bool, True, "write test_score.pkl"),
 }  # fmt: skip
-# What a resumed run may have otherwise than before: it changes nothing in the result.
-FREE = ("config", "phase", "work_dir", "resume", "overwrite", "device", "log_interval", "save_interval", "save_score")
-
-
-# What a resumed run may have otherwise than before: it changes nothing in the result.
-PLACE = ("config", "phase", "work_dir", "weights", "resume", "overwrite", "device")
-FREE = (*PLACE, "log_interval", "save_interval", "save_score")
-UNSAVED = ("config", "phase", "resume", "overwrite")  # what config.yaml leaves to the command line that runs it again
+UNSAVED = ("config", "phase", "resume", "overwrite")  # config.yaml leaves them to the command line that runs it again
+PLACE = (*UNSAVED, "work_dir", "weights", "device")  # a test or a resumed run does not take them from the run
+FREE = (*PLACE, "log_interval", "save_interval", "save_score")  # may change in a resumed run: results stay the same
 
 
 def main(argv):
@@ -105,17 +100,20 @@ def configure(argv):
         if is_ours(saved):
             layers.insert(0, (without_place(saved["config"]), given["weights"]))
     config = resolve(OPTIONS, layers)
-    if not config.work_dir and config.phase == "test":
-        config.work_dir = str(Path(config.weights).parent)
-    elif not config.work_dir and config.config:
-        path = Path(config.config).with_suffix("")
-        config.work_dir = str(
-            Path("results", *path.parts[path.parts.index("config") + 1 :], config.modality)
-            if "config" in path.parts
-            else Path("results", path.name, config.modality)
-        )
+    config.work_dir = config.work_dir or default_work_dir(config)
     check(config)
     return config
+
+
+def default_work_dir(config):
+    """Of a test the directory of its weights; otherwise results/, the config's path below config/, the modality."""
+    if config.phase == "test":
+        return str(Path(config.weights).parent)
+    if not config.config:
+        return ""
+    parts = Path(config.config).with_suffix("").parts
+    below = parts[parts.index("config") + 1 :] if "config" in parts[:-1] else parts[-1:]
+    return str(Path("results", *below, config.modality))
 
 
 def without_place(values):

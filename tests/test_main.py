@@ -300,6 +300,26 @@ def test_one_line_and_exit_status_2(config, tmp_path):
     )
 
 
+# ---- GPU
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("device", [["0"], ["0", "1"]], ids=["one", "two"])
+def test_gpu_run_continues_bit_for_bit(config, tmp_path, device):
+    if torch.cuda.device_count() < len(device):
+        pytest.skip(f"needs {len(device)} GPUs")
+    words = [*BRL, "--num-epoch", "3", "--device", *device]
+    run(config, tmp_path / "whole", *words)
+    work = tmp_path / "killed"
+    process = start(config, work, *words)
+    wait_for(process, work / "log.txt", "epoch 2  batch 2/")
+    process.kill()
+    process.wait()
+    run(config, work, *words, "--resume")
+    one, other = (checkpoint.load(tmp_path / name / "runs.pt")["model"] for name in ("whole", "killed"))
+    assert all(torch.equal(value, other[key]) for key, value in one.items())
+
+
 # ---- configs
 
 

@@ -110,68 +110,70 @@ class Trainer:
         raise SystemExit(128 + self._signal)
 
     def _train_epoch(self):
-        config, epoch, steps = self.config, self.epoch, len(self.batches)
-        loss_function = self.criterion(epoch)
-        device = next(self.model.parameters()).device
-        # Looking at a loss waits for the GPU: there it is done once in log_interval steps.
-        look = 1 if device.type == "cpu" else config.log_interval
-        pending = []  # (step, loss, correct, clips, names) since the last look
+        config, steps = self.config, len(self.batches)
+        criterion = self.criterion(self.epoch)
+        # Looking at a loss waits for the GPU: there it is done once in log_interval batches.
+        look = 1 if next(self.model.parameters()).device.type == "cpu" else config.log_interval
+        unseen = []  # (batch, loss, correct, clips, names) since the last look
+        source = self.batches.epoch(self.epoch, self.step)
+        begin, waited, clips = time.perf_counter(), 0.0, 0
         self.model.train()
-        begin, waited, clips, lr = time.perf_counter(), 0.0, 0, 0.0
-        source = self.batches.epoch(epoch, self.step)
-        bar = tqdm(
-            total=steps,
-            initial=self.step,
-            desc=f"epoch {epoch + 1}/{config.num_epoch}",
-            unit="batch",
-            disable=not sys.stderr.isatty(),
-            leave=False,
-            dynamic_ncols=True,
-        )
-        with bar:
+        with self._bar(steps) as bar:
             while self.step < steps:
-                started = time.perf_counter()
-                x, target, names = next(source)
-                waited += time.perf_counter() - started
-                first = self.step - self.step % config.accumulate
-                group = min(config.accumulate, steps - first)  # batches that share this optimiser step
-                torch.manual_seed(counted_seed("model", config.seed, epoch, self.step))
-                logits = self.model(x)
-                loss = loss_function(logits, target)
-                (loss / group).backward()
-                self.step += 1
-                correct = (logits.detach().argmax(dim=1) == target.label).sum()
-                pending.append((self.step, loss.detach(), correct, len(target.label), names))
-                clips += len(target.label)
-                if self.step == first + group:
-                    lr = learning_rate(config, self.base_lr, epoch, first / steps)
-                    for parameters in self.optimizer.param_groups:
-                        parameters["lr"] = lr
-                    stopping = self._signal is not None and self.step < steps
-                    if len(pending) >= look or self.step == steps or stopping:
-                        self._look(pending, lr)
-                    self.optimizer.step()
-                    self.optimizer.zero_grad(set_to_none=True)
-                    self._report(bar, steps, lr, clips / (time.perf_counter() - begin))
-                    if stopping:
-                        self._save_and_exit()
-        seconds = time.perf_counter() - begin
-        totals = self.totals
+                first = self.step  # the batches first to end - 1 make one step of the optimizer
+                end = min(first + config.accumulate, steps)
+                while self.step < end:
+                    started = time.perf_counter()
+                    x, target, names = next(source)
+                    waited += time.perf_counter() - started
+                    loss, correct = self._forward_backward(x, target, criterion, share=end - first)
+                    unseen.append((self.step, loss, correct, len(target.label), names))
+                    clips += len(target.label)
+                lr = self._set_learning_rate(first / steps)
+                stopping = self._signal is not None and end < steps
+                if len(unseen) >= look or end == steps or stopping:
+                    self._look(unseen, lr)
+                self.optimizer.step()
+                self.optimizer.zero_grad(set_to_none=True)
+                self._report(bar, end - first, lr, clips / (time.perf_counter() - begin))
+                if stopping:
+                    self._save_and_exit()
+        seconds, totals = time.perf_counter() - begin, self.totals
         line = {
-            "epoch": epoch + 1,
+            "epoch": self.epoch + 1,
             "lr": lr,
             "train_loss": totals["loss"] / totals["clips"],
             "train_top1": round(100 * totals["correct"] / totals["clips"], 4),
             "clips_per_second": round(clips / seconds, 1),
             "wait": round(waited / seconds, 4),
         }
-        self.epoch, self.step = epoch + 1, 0
+        self.epoch, self.step = self.epoch + 1, 0
         self.totals = {"loss": 0.0, "correct": 0, "clips": 0}
         self._end_of_epoch(line)
 
-    def _look(self, pending, lr):
-        """Check the losses since the last look, before they are stepped on, and add them up."""
-        for step, loss, correct, clips, names in pending:
+    def _forward_backward(self, x, target, criterion, share):
+        """Add 1 / share of the gradient of the next batch. Returns its loss and number of right answers, as tensors."""
+        torch.manual_seed(counted_seed("model", self.config.seed, self.epoch, self.step))  # for dropout
+        logits = self.model(x)
+        loss = criterion(logits, target)
+        (loss / share).backward()
+        self.step += 1
+        return loss.detach(), (logits.detach().argmax(dim=1) == target.label).sum()
+
+    def _set_learning_rate(self, progress):
+        lr = learning_rate(self.config, self.base_lr, self.epoch, progress)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        return lr
+
+    def _bar(self, steps):
+        name = f"epoch {self.epoch + 1}/{self.config.num_epoch}"
+        terminal = sys.stderr.isatty()  # a log file gets lines instead, see _report
+        return tqdm(total=steps, initial=self.step, desc=name, unit="batch", disable=not terminal, leave=False)
+
+    def _look(self, unseen, lr):
+        """Check the losses since the last look, before the next step of the optimizer, and add them up."""
+        for step, loss, correct, clips, names in unseen:
             loss = loss.item()
             if not math.isfinite(loss):
                 raise FloatingPointError(
@@ -181,13 +183,14 @@ class Trainer:
             self.totals["loss"] += loss * clips
             self.totals["correct"] += correct.item()
             self.totals["clips"] += clips
-        pending.clear()
+        unseen.clear()
 
-    def _report(self, bar, steps, lr, speed):
+    def _report(self, bar, batches, lr, speed):
         mean = self.totals["loss"] / max(1, self.totals["clips"])
-        bar.n = self.step
-        bar.set_postfix_str(f"loss {mean:.4f}, lr {lr:.4g}, {speed:.0f} clips/s")
-        if bar.disable and self.step % self.config.log_interval < self.config.accumulate and self.step < steps:
+        bar.set_postfix_str(f"loss {mean:.4f}, lr {lr:.4g}, {speed:.0f} clips/s", refresh=False)
+        bar.update(batches)
+        every, steps = self.config.log_interval, len(self.batches)
+        if bar.disable and self.step // every > (self.step - batches) // every and self.step < steps:
             self.recorder.log(
                 f"epoch {self.epoch + 1}  batch {self.step}/{steps}  loss {mean:.4f}  lr {lr:.4g}  {speed:.1f} clips/s"
             )

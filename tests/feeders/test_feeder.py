@@ -116,6 +116,16 @@ def test_wrong_transforms(tiny_store, transforms, message):
         build_feeder(tiny_store, "test", transforms=transforms)
 
 
+@pytest.mark.gpu
+def test_gpu_makes_the_cpus_test_batches(tiny_store):
+    for transforms in (TEST, ["align", {"crop_resize": {"length": 16, "p_interval": [0.95]}}]):
+        cpu, gpu = (
+            build_feeder(tiny_store, "test", "bone-motion", transforms, device=device).batch(range(8))[0].cpu()
+            for device in ("cpu", "cuda")
+        )
+        torch.testing.assert_close(cpu, gpu, atol=1e-5, rtol=1e-5)
+
+
 def test_unknown_names(tiny_store):
     with pytest.raises(ValueError, match="unknown modality 'bones'"):
         build_feeder(tiny_store, "test", "bones", TEST)

@@ -1,0 +1,45 @@
+import json
+
+import pytest
+
+from results.table import main
+
+
+def run(directory, name="test_metrics.json", **metrics):
+    directory.mkdir()
+    full = {"top1": 80.0, "top5": 99.0, "mean_class": 78.5, "many": 90.0, "medium": None, "few": 60.0, **metrics}
+    full |= {"per_class": [90.0, 60.0], "count": [50, 5]}
+    if name == "test_metrics.json":
+        full["classes"] = ["walk", "fall"]
+    (directory / name).write_text(json.dumps(full))
+    return directory
+
+
+def test_rows_seeds_and_empty_groups(tmp_path, capsys):
+    one, two = run(tmp_path / "one"), run(tmp_path / "two", top1=82.0)
+    fused = run(tmp_path / "fused", "ensemble_metrics.json", top1=85.5)
+    words = [f"CE={one},{two}", f"fused={fused}", "--out", str(tmp_path / "t.md"), "--plot", str(tmp_path / "p.png")]
+    main(words)
+    lines = capsys.readouterr().out.splitlines()
+    assert [cell.strip() for cell in lines[0].split("|")][2:5] == ["top-1", "many", "medium"]
+    assert [cell.strip() for cell in lines[2].split("|")][1:6] == [
+        "CE",
+        "81.00 ± 1.41",
+        "90.00 ± 0.00",
+        "-",
+        "60.00 ± 0.00",
+    ]
+    assert [cell.strip() for cell in lines[3].split("|")][1:6] == ["fused", "85.50", "90.00", "-", "60.00"]
+    assert (tmp_path / "t.md").read_text().splitlines() == lines and (tmp_path / "p.png").stat().st_size > 5000
+
+
+def test_errors(tmp_path):
+    fused = run(tmp_path / "fused", "ensemble_metrics.json")
+    for words, message in (
+        (["CE"], "a row is NAME=DIRECTORY"),
+        ([f"CE={fused}", "--plot", str(tmp_path / "p.png")], "needs a run directory among the rows"),
+        ([f"CE={tmp_path / 'absent'}"], "holds no test_metrics.json"),
+        ([], "are required: NAME=DIR"),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            main(words)
