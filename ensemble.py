@@ -8,6 +8,7 @@ summed with weights; samples are joined by name.
 
 import argparse
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -57,8 +58,8 @@ def read_scores(path):
 def read_labels(path):
     """{name: label}, or {position: label} where the file has no names. Raises ValueError or OSError naming the file.
 
-    .json: {name: label} or a list; .npy: labels; .npz: `y_test`, one-hot or labels (CTR-GCN); .pkl: a list of labels
-    or (names, labels) (CTR-GCN, 2s-AGCN).
+    .json: {name: label} or a list; .npy: labels; .npz: `y_test`, one-hot or labels (CTR-GCN, NTU RGB+D); .pkl: a list
+    of labels, (names, labels) (2s-AGCN), or a list of {"file_name", "label" from 1 on} (CTR-GCN, NW-UCLA).
     """
     path = Path(path)
     if path.suffix == ".json":
@@ -74,11 +75,15 @@ def read_labels(path):
         content = load_pickle(path)
         if isinstance(content, list | tuple) and len(content) == 2 and isinstance(content[0], list | tuple):
             content = dict(zip(content[0], content[1], strict=False))
-    items = content.items() if isinstance(content, dict) else enumerate(content)
+        elif isinstance(content, list) and content and isinstance(content[0], dict):
+            content = {clip.get("file_name"): clip.get("label", 0) - 1 for clip in content}
     try:
-        labels = {key: int(label) for key, label in items}
+        labels = dict(content.items() if isinstance(content, dict) else enumerate(content))
+        if any(int(label) != label for label in labels.values()):
+            raise ValueError
+        labels = {key: int(label) for key, label in labels.items()}
     except (TypeError, ValueError):
-        raise ValueError(f"{path}: its labels are not whole numbers") from None
+        raise ValueError(f"{path}: not whole numbers, by name or in a list") from None
     if not labels:
         raise ValueError(f"{path}: holds no labels")
     return labels
@@ -107,11 +112,12 @@ def join(scores, path, labels, label_path):
     Raises ValueError, naming the file, where its samples are not those of the labels.
     """
     names = list(labels)
-    by_position = all(isinstance(key, int | np.integer) for key in scores)
-    if by_position and not all(isinstance(name, int) for name in names):
-        if sorted(map(int, scores)) != list(range(len(names))):
+    positions = {key: position(key) for key in scores}
+    # CTR-GCN's and FR-Head's feeders call clips 0, 1, … or test_0, test_1, …: places in the list of labels
+    if set(positions.values()) == set(range(len(scores))) and not set(scores) <= set(names):
+        if len(scores) != len(names):
             raise ValueError(f"{path}: {len(scores)} samples by position, but {label_path} has {len(names)} labels")
-        return np.stack([scores[i] for i in range(len(names))])
+        return np.stack([scores[key] for key in sorted(scores, key=positions.get)])
     missing, extra = [n for n in names if n not in scores], [n for n in scores if n not in labels]
     if missing or extra:
         what = (
@@ -119,6 +125,12 @@ def join(scores, path, labels, label_path):
         )
         raise ValueError(f"{path}: {what} than {label_path}; streams must be tested on the same samples")
     return np.stack([scores[name] for name in names])
+
+
+def position(key):
+    """The place that a sample's key stands for, or None where it is a name."""
+    match = re.fullmatch(r"(?:(?:train|test|val)_)?(\d+)", str(key))
+    return int(match[1]) if match else None
 
 
 def stream_weights(streams, preset, alpha):
@@ -132,11 +144,26 @@ def stream_weights(streams, preset, alpha):
         return {stream: float(PRESETS[preset][stream]) for stream in streams}
     if not alpha:
         return {stream: 1.0 if stream.endswith("motion") else 2.0 for stream in streams}
+    if not np.isfinite(alpha).all() or not any(alpha):
+        raise ValueError(f"--alpha takes finite weights that are not all 0, not {alpha}")
     if len(alpha) == 1 and len(streams) == 2:  # as in CTR-GCN: the weight of the second stream
         alpha = [1.0, *alpha]
     if len(alpha) != len(streams):
         raise ValueError(f"--alpha has {len(alpha)} weights for {len(streams)} streams ({', '.join(streams)})")
     return dict(zip(streams, alpha, strict=True))
+
+
+def to_probabilities(scores, paths, wanted):
+    """Scores of all streams as they are, or if `wanted` as probabilities. Score files of PYSKL and BRL hold probabilities
+    already; ValueError where only some of the streams do and they are not wanted.
+    """
+    done = {stream: bool((s >= 0).all() and np.allclose(s.sum(axis=1), 1, atol=1e-3)) for stream, s in scores.items()}
+    if not wanted:
+        if len(set(done.values())) > 1:
+            files = ", ".join(str(paths[stream]) for stream in scores if done[stream])
+            raise ValueError(f"{files}: holds probabilities, other streams hold logits; give --softmax")
+        return scores
+    return {stream: s if done[stream] else softmax(s) for stream, s in scores.items()}
 
 
 def softmax(score):
@@ -145,14 +172,23 @@ def softmax(score):
 
 
 def training_facts(sources, num_class):
-    """Class counts (None if unknown), shot limits and class names, from a test_metrics.json beside the scores."""
-    for path in sources:
-        metrics = path.parent / "test_metrics.json"
-        if metrics.is_file():
-            facts = read_json(metrics)
-            if len(facts.get("count") or []) == num_class and {"shots", "classes"} <= facts.keys():
-                return facts["count"], facts["shots"], facts["classes"]
-    return None, (20, 100), [str(c) for c in range(num_class)]
+    """Class counts (None if unknown), shot limits and class names, from the test_metrics.json beside the scores.
+
+    Raises ValueError where streams were trained on different numbers of clips.
+    """
+    found = {}
+    for path in (source.parent / "test_metrics.json" for source in sources):
+        facts = read_json(path) if path.is_file() else {}
+        if (
+            isinstance(facts, dict)
+            and {"count", "shots", "classes"} <= set(facts)
+            and len(facts["count"] or []) == num_class
+        ):
+            found[path] = (facts["count"], facts["shots"], facts["classes"])
+    for path, facts in found.items():
+        if facts[0] != next(iter(found.values()))[0]:
+            raise ValueError(f"{path}: trained on other numbers of clips than {next(iter(found))}")
+    return next(iter(found.values()), (None, (20, 100), [str(c) for c in range(num_class)]))
 
 
 class Parser(argparse.ArgumentParser):
@@ -193,8 +229,7 @@ def main(argv):
         raise ValueError(f"{label_path}: labels {label.min()} to {label.max()}, but the scores have {K} classes")
 
     count, shots, classes = training_facts(sources, K)
-    if arguments.softmax:
-        scores = {stream: softmax(score) for stream, score in scores.items()}
+    scores = to_probabilities(scores, {stream: path for stream, (_, path) in read.items()}, arguments.softmax)
     streams = {}
     for stream, score in scores.items():
         streams[stream] = evaluate_scores(score, label, count, shots)

@@ -5,6 +5,7 @@ python main.py --phase test --weights results/nw-ucla-lt/brl/joint/runs.pt
 python main.py --phase profile --config config/nw-ucla-lt/brl.yaml
 """
 
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from model.loss import LOSSES, build_loss
 from model.pretrained import is_ours, load_weights
 from torchlight import checkpoint, plot
 from torchlight.config import Option, bind, command_line, read_yaml, resolve
-from torchlight.device import counted_generator, counted_seed, parse_device, place
+from torchlight.device import bare, counted_generator, counted_seed, parse_device, place
 from torchlight.errors import guarded
 from torchlight.evaluator import evaluate, predict, write_test
 from torchlight.metrics import format_summary
@@ -75,7 +76,13 @@ OPTIONS = {
     "save_score": Option(bool, True, "write test_score.pkl"),
 }  # fmt: skip
 UNSAVED = ("config", "phase", "resume", "overwrite")  # config.yaml leaves them to the command line that runs it again
-PLACE = (*UNSAVED, "work_dir", "weights", "device")  # a test or a resumed run does not take them from the run
+PLACE = (
+    *UNSAVED,
+    "work_dir",
+    "weights",
+    "ignore_weights",
+    "device",
+)  # a test or a resumed run does not take them from the run
 FREE = (*PLACE, "log_interval", "save_interval", "save_score")  # may change in a resumed run: results stay the same
 
 
@@ -85,30 +92,33 @@ def main(argv):
 
 
 def configure(argv):
-    """All options: command line > YAML > defaults. Without --config a test takes the config saved with its weights, and
-    a resumed run the one in its directory. Raises ValueError.
+    """All options: command line > YAML > defaults. A test of our own weights takes what they were trained with for
+    defaults, a resumed run without --config what is in its directory. Raises ValueError.
     """
     given = command_line(OPTIONS, argv, __doc__)
-    layers = [(given, "command line")]
-    if given.get("config"):
-        layers.insert(0, (read_yaml(given["config"]), given["config"]))
-    elif given.get("resume") and given.get("work_dir"):
-        path = Path(given["work_dir"]) / "config.yaml"
-        layers.insert(0, (without_place(read_yaml(path)), path))
-    elif given.get("weights"):
+    layers = []
+    if given.get("phase") == "test" and given.get("weights"):
         saved = checkpoint.load(given["weights"])
         if is_ours(saved):
-            layers.insert(0, (without_place(saved["config"]), given["weights"]))
-    config = resolve(OPTIONS, layers)
+            layers.append((without_place(saved["config"]), given["weights"]))
+    elif given.get("resume") and given.get("work_dir") and not given.get("config"):
+        path = Path(given["work_dir"]) / "config.yaml"
+        layers.append((without_place(read_yaml(path)), path))
+    if given.get("config"):
+        layers.append((read_yaml(given["config"]), given["config"]))
+    config = resolve(OPTIONS, [*layers, (given, "command line")])
     config.work_dir = config.work_dir or default_work_dir(config)
     check(config)
     return config
 
 
 def default_work_dir(config):
-    """Of a test the directory of its weights; otherwise results/, the config's path below config/, the modality."""
+    """Of a run: results/, the config's path below config/, the modality. Of a test: the run's own directory if it tests
+    runs.pt, which is what the files there describe, and a directory below it for any other weights.
+    """
     if config.phase == "test":
-        return str(Path(config.weights).parent)
+        weights = Path(config.weights)
+        return str(weights.parent if weights.name == "runs.pt" else weights.parent / f"test-{weights.stem}")
     if not config.config:
         return ""
     parts = Path(config.config).with_suffix("").parts
@@ -133,8 +143,12 @@ def check(config):
         raise ValueError("nesterov needs the optimizer SGD and a momentum")
     if config.lr_schedule == "cosine" and config.warm_up_epoch >= config.num_epoch:
         raise ValueError("warm_up_epoch must be less than num_epoch")
-    if config.phase == "test" and not config.weights:
-        raise ValueError("--phase test needs --weights")
+    if config.phase == "test" and (not config.weights or config.ignore_weights):
+        raise ValueError("--phase test needs --weights, and all of them: it takes no --ignore-weights")
+    if config.phase == "train" and config.loss != "cross-entropy" and config.defer_epoch >= config.num_epoch:
+        raise ValueError(f"defer_epoch {config.defer_epoch} leaves none of {config.num_epoch} epochs to {config.loss}")
+    if config.mixing == "none" and config.mixing_args:
+        raise ValueError("mixing_args are given, but mixing is none")
     if config.phase == "train" and not config.work_dir:
         raise ValueError("--work-dir is missing; only with --config it has a default")
     if config.weights and config.resume:
@@ -146,28 +160,45 @@ def check(config):
 # ---- data and model
 
 
-def make_feeder(config, store, key, device, **replaced):
-    """The feeder of train_feeder_args or test_feeder_args, some of whose arguments may be replaced."""
-    where = f"{config.config or 'command line'}: {key}"
-    arguments = {"split": "train" if key.startswith("train") else "test", **getattr(config, key)}
-    arguments.pop("repeat", None)
-    feeder = FEEDERS[config.feeder]
-    arguments = bind(feeder, arguments, where, skip=("data_path", "modality", "seed", "device"))
+@contextmanager
+def blame(config, key):
+    """Let a ValueError say which option it is about, and where that was given."""
     try:
-        return feeder(store, modality=config.modality, seed=config.seed, device=device, **{**arguments, **replaced})
+        yield
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+        raise ValueError(f"{config.origin[key]}: {key}: {error}") from None
+
+
+def make_feeder(config, store, key, device, split=None):
+    """The feeder of train_feeder_args or test_feeder_args; split: clip indices in place of the named split."""
+    arguments = {"split": "train" if key == "train_feeder_args" else "test", **getattr(config, key)}
+    arguments.pop("repeat", None)
+    kind = FEEDERS[config.feeder]
+    with blame(config, key):
+        arguments = bind(kind, arguments, "arguments", skip=("data_path", "modality", "seed", "device"))
+        if split is not None:
+            arguments["split"] = split
+        feeder = kind(store, modality=config.modality, seed=config.seed, device=device, **arguments)
+        if key == "test_feeder_args" and feeder.random:
+            raise ValueError(
+                f"a test draws no random numbers, but {', '.join(feeder.random)} does (uniform_frames: seed)"
+            )
+        if key == "train_feeder_args" and feeder.num_clips > 1:
+            raise ValueError("uniform_frames: num_clips is for tests; repeat draws several samples of a training clip")
+    return feeder
 
 
 def make_batches(config, feeder):
-    repeat = config.train_feeder_args.get("repeat", 1)
-    if not isinstance(repeat, int) or repeat < 1:
-        raise ValueError(f"train_feeder_args: repeat must be a whole number from 1 on, not {repeat!r}")
-    mixing = None
+    """The training batches of a feeder, by repeat, sampler and mixing."""
+    repeat, mixing = config.train_feeder_args.get("repeat", 1), None
+    with blame(config, "train_feeder_args"):
+        if not isinstance(repeat, int) or repeat < 1:
+            raise ValueError(f"repeat must be a whole number from 1 on, not {repeat!r}")
     if config.mixing != "none":
         kind = MIXINGS[config.mixing]
-        arguments = bind(kind, config.mixing_args, "mixing_args", skip=("graph", "class_count"))
-        mixing = kind(feeder.graph, feeder.class_count, **arguments)
+        with blame(config, "mixing_args"):
+            arguments = bind(kind, config.mixing_args, config.mixing, skip=("graph", "class_count"))
+            mixing = kind(feeder.graph, feeder.class_count, **arguments)
     return TrainBatches(feeder, config.batch_size, config.sampler, repeat, mixing)
 
 
@@ -176,21 +207,23 @@ def make_model(config, feeder):
     arguments = dict(config.model_args)
     C, _, _, M = feeder.shape
     found = {"graph": feeder.graph.name, "num_class": len(feeder.classes), "num_person": M, "in_channels": C}
-    for key, value in found.items():
-        if arguments.pop(key, value) != value:
-            raise ValueError(f"model_args: {key} is {config.model_args[key]!r}, but {feeder.store.path} has {value!r}")
-    labeling = arguments.pop("labeling", "spatial")
-    graph = build_graph(feeder.graph.layout, labeling)
-    return build_model(config.model, found["num_class"], M, graph, in_channels=C, **arguments)
+    with blame(config, "model_args"):
+        for key, value in found.items():
+            if arguments.pop(key, value) != value:
+                raise ValueError(f"{key} is {config.model_args[key]!r}, but {feeder.store.path} has {value!r}")
+        graph = build_graph(feeder.graph.layout, arguments.pop("labeling", "spatial"))
+        return build_model(config.model, found["num_class"], M, graph, in_channels=C, **arguments)
 
 
 def read_weights(model, config):
     """Load --weights into the model and return the checkpoint. Raises ValueError naming the file."""
     saved = checkpoint.load(config.weights)
     try:
-        load_weights(model, saved, config.ignore_weights)
+        left_out = load_weights(model, saved, config.ignore_weights)
     except ValueError as error:
         raise ValueError(f"{config.weights}: {error}") from None
+    if left_out:
+        print(f"{config.weights}: {len(left_out)} tensors keep their initial values: {', '.join(left_out[:6])}")
     return saved
 
 
@@ -198,17 +231,22 @@ def read_weights(model, config):
 
 
 def train(config):
+    """Train, test the last epoch, write the run directory."""
+    torch.backends.cudnn.deterministic = True
     devices = parse_device(config.device)
     saved = load_last(config) if config.resume else None
     store = Store(config.data_path)
     train_set = make_feeder(config, store, "train_feeder_args", devices[0])
     test_set = make_feeder(config, store, "test_feeder_args", devices[0])
-    judge = {"test": test_set}  # the split that decides which epoch is the best
+    selection = {"test": test_set}  # the clips that decide which epoch is the best
     if config.val_ratio:
         rest, held = hold_out(train_set.label, config.val_ratio, counted_generator("val", config.seed))
         held, rest = train_set.index[held], train_set.index[rest]
-        judge = {"val": make_feeder(config, store, "test_feeder_args", devices[0], split=held)}
+        selection = {"val": make_feeder(config, store, "test_feeder_args", devices[0], split=held)}
         train_set = make_feeder(config, store, "train_feeder_args", devices[0], split=rest)
+    C, T, V, M = train_set.shape
+    if test_set.shape != (C, test_set.shape[1], V, M):
+        raise ValueError(f"test clips are {test_set.shape} (C, T, V, M), but training clips {train_set.shape}")
     batches = make_batches(config, train_set)
     plain, loss = (build_loss(name, train_set.class_count).to(devices[0]) for name in ("cross-entropy", config.loss))
     torch.manual_seed(counted_seed("weights", config.seed))
@@ -220,8 +258,8 @@ def train(config):
     base_lr = config.base_lr * (effective / config.base_batch_size if config.base_batch_size else 1)
     scores = {}
 
-    def evaluate_judge():
-        ((split, feeder),) = judge.items()
+    def evaluate_selection():
+        ((split, feeder),) = selection.items()
         scores[split] = score(model, feeder, config)
         return {split: evaluate(scores[split], feeder.label, train_set.class_count, config.shots)}
 
@@ -229,7 +267,7 @@ def train(config):
         return plain if epoch < config.defer_epoch else loss
 
     with Recorder(config.work_dir, "resume" if saved else "overwrite" if config.overwrite else "new") as recorder:
-        options = {key: value for key, value in vars(config).items() if key not in UNSAVED}
+        options = {key: getattr(config, key) for key in OPTIONS if key not in UNSAVED}
         recorder.save_config(options)
         recorder.save_environment(devices)
         recorder.log(
@@ -239,10 +277,12 @@ def train(config):
             f"{batches.clips} clips and {len(batches)} batches an epoch; effective batch {effective}, lr {base_lr:g}"
         )
         extra = {"config": options, "class_count": train_set.class_count.tolist(), "classes": store.classes}
-        trainer = Trainer(model, batches, criterion, evaluate_judge, recorder, config, base_lr, extra)
+        trainer = Trainer(model, batches, criterion, evaluate_selection, recorder, config, base_lr, extra)
         if saved:
             trainer.resume(saved)
             recorder.log(f"continuing after epoch {trainer.epoch}, batch {trainer.step}")
+        else:
+            trainer.save_last()
         trainer.fit()
 
         test_score = scores["test"] if "test" in scores else score(model, test_set, config)
@@ -251,18 +291,23 @@ def train(config):
         write_test(recorder, test_set.names, test_score, test_set.label, metrics, config.save_score)
         plot.curves(recorder.history, recorder.path("curves.png"))
         recorder.log(f"last epoch ({trainer.epoch}), test: {format_summary(metrics)}")
-        best = trainer.best
-        clips = {"val": "validation", "test": "test"}[best["split"]]
-        recorder.log(f"best epoch ({best['epoch']}), chosen on the {clips} clips: {clips} top1 {best['top1']:.2f}")
+        best = checkpoint.load(recorder.path("best.pt"))
+        if trainer.best["split"] == "test":
+            recorder.log(f"best epoch ({best['epoch']}), chosen on the test clips: {format_summary(best['metrics'])}")
+        else:
+            bare(model).load_state_dict(best["model"])
+            reached = evaluate(score(model, test_set, config), test_set.label, train_set.class_count, config.shots)
+            recorder.log(f"best epoch ({best['epoch']}), chosen on held-out clips, test: {format_summary(reached)}")
 
 
 def load_last(config):
     """The last.pt to continue from. Raises ValueError where the run had other options."""
     path = Path(config.work_dir) / "last.pt"
     saved = checkpoint.load(path)
-    for key, value in saved["config"].items():
-        if key not in FREE and getattr(config, key) != value:
-            raise ValueError(f"--resume: {key} is {getattr(config, key)!r} now and was {value!r} in {path}")
+    for key in [key for key in OPTIONS if key not in FREE]:
+        value, was = getattr(config, key), saved["config"].get(key)
+        if value != was:
+            raise ValueError(f"--resume: {key} is {value!r} now and was {was!r} in {path}")
     return saved
 
 
@@ -273,10 +318,12 @@ def describe_test(config, store, feeder, scores, class_count, weights, epoch):
 
 
 def score(model, feeder, config):
+    """Scores (N, K) of a feeder's clips."""
     return predict(model, feeder.batches(config.test_batch_size), feeder.num_clips)
 
 
 def test(config):
+    """Test --weights and write the files of a test."""
     devices = parse_device(config.device)
     store = Store(config.data_path)
     feeder = make_feeder(config, store, "test_feeder_args", devices[0])
@@ -298,6 +345,7 @@ def test(config):
 
 
 def profile_model(config):
+    """Print size and speed of the model on the first test clips."""
     devices = parse_device(config.device)
     feeder = make_feeder(config, Store(config.data_path), "test_feeder_args", devices[0])
     model = make_model(config, feeder).to(devices[0])
@@ -320,5 +368,4 @@ def describe(devices):
 
 
 if __name__ == "__main__":
-    torch.backends.cudnn.deterministic = True
     guarded(main)

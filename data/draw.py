@@ -25,6 +25,8 @@ def draw_clips(store, indices, path, steps=8):
         clip = store.clip(index)
         frames = clip[np.linspace(0, len(clip) - 1, steps).astype(int)]
         seen = frames[(frames != 0).any(axis=(2, 3))]  # bodies that are there
+        if not len(seen):
+            seen = frames[:1, 0]
         low, high = seen[..., :2].min(axis=(0, 1)), seen[..., :2].max(axis=(0, 1))
         step = 1.15 * (high[0] - low[0])
         for column, bodies in enumerate(frames):

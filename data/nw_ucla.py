@@ -14,14 +14,14 @@ CLASSES = {  # number in the file name: name; the labels are the places in this 
     6: "stand up", 8: "donning", 9: "doffing", 11: "throw", 12: "carry",
 }  # fmt: skip
 LABELS = {number: label for label, number in enumerate(CLASSES)}
-NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)$")
+NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(0[123])$")
 
 
 def parse_name(name):
     """'a01_s02_e03_v01' -> dict of label, subject, take, camera. Raises ValueError for another name."""
     match = NAME.match(name)
     if not match or int(match[1]) not in LABELS:
-        raise ValueError("the name is not of the form a01_s01_e01_v01 with an action of NW-UCLA")
+        raise ValueError("the name is not of the form a01_s01_e01_v01 with an action and a camera of NW-UCLA")
     action, subject, take, camera = map(int, match.groups())
     return {"label": LABELS[action], "subject": subject, "take": take, "camera": camera}
 

@@ -15,6 +15,7 @@ from torchlight.files import replacing
 
 
 def prepare_nw_ucla(arguments):
+    """NW-UCLA's JSON files to a store."""
     skipped = []
 
     def skip(message):
@@ -33,6 +34,7 @@ def prepare_nw_ucla(arguments):
 
 
 def prepare_demo(arguments):
+    """The generated data set to a store."""
     with StoreWriter(arguments.out, "ntu", list(demo.CLASSES), source=f"procedural, seed {arguments.seed}") as writer:
         for name, label, keypoint, actor, split in demo.demo_clips(arguments.seed):
             writer.add(name, label, keypoint, split, subject=actor)
@@ -62,13 +64,15 @@ def prepare_long_tail(arguments):
         index = store.split(arguments.split)
         names = [store.name[i] for i in index]
         chosen = long_tail.long_tail(names, store.label[index], len(store.classes), *rule(arguments))
+        warn_of_small_classes(store.classes, np.bincount(store.label[index], minlength=len(store.classes)), arguments)
     chosen = np.array([position[name] for name in chosen])
-    add_split(store.path, arguments.name, chosen)
+    add_split(store.path, arguments.name, chosen, arguments.overwrite)
     print(f"{store.path}: split {arguments.name}, {len(chosen)} clips")
     print_counts(store.classes, np.bincount(store.label[chosen], minlength=len(store.classes)))
 
 
 def write_long_tail_list(arguments):
+    """A long-tailed list of NTU RGB+D names: for NTU 120 that of BRL; NTU 60's order is unknown."""
     if not arguments.out or not arguments.protocol:
         raise ValueError("--names takes NTU RGB+D clip names: give --protocol, and --out for the list")
     missing = set(long_tail.read_names(arguments.missing)) if arguments.missing else set()
@@ -81,6 +85,14 @@ def write_long_tail_list(arguments):
     with replacing(arguments.out, "w") as file:
         file.writelines(f"{name}\n" for name in chosen)
     print(f"{arguments.out}: {len(chosen)} of {len(names)} names")
+
+
+def warn_of_small_classes(classes, available, arguments):
+    for name, size, n in zip(
+        classes, long_tail.class_sizes(len(classes), arguments.n_max, arguments.imbalance), available, strict=True
+    ):
+        if n < size:
+            print(f"note: {name} has only {n} of {size} clips")
 
 
 def rule(arguments):
@@ -164,6 +176,7 @@ def parser():
     tail.add_argument("--store", help="the store that gets the split")
     tail.add_argument("--split", default="train", help="the split to take clips from [%(default)s]")
     tail.add_argument("--name", help="the new split's name")
+    tail.add_argument("--overwrite", action="store_true", help="replace a split of that name")
     tail.add_argument("--n-max", type=int, help="clips of the most frequent class")
     tail.add_argument("--imbalance", type=float, help="imbalance factor: n_max / n_min")
     tail.add_argument("--order", choices=list(long_tail.ORDERS), help="order of the names before shuffling [name]")

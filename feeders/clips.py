@@ -13,13 +13,14 @@ class Clips:
     """
 
     def __init__(self, frames, offset, length, joints, device):
-        """frames (F, M, V, C): a store's; offset, length (N,) int64 on the frames' device; device: where x will be."""
+        """frames (F, M, V, C): a store's; offset (N,) int64 beside them; length (N,) on the CPU; device: x's."""
         self.joints = joints
         self.device = device
         self._frames, self._offset = frames, offset
         self._index = None  # (N, T) frames chosen so far, counted from offset
         self._x = None
         self.length = length.to(device)
+        self._longest = int(length.max())  # known on the CPU: asking a GPU for it would wait for it
 
     def __len__(self):
         return len(self.length)
@@ -29,7 +30,7 @@ class Clips:
         if self._x is None:
             index = self._index
             if index is None:
-                index = torch.minimum(torch.arange(self.length.max(), device=self.device), self.length[:, None] - 1)
+                index = torch.minimum(torch.arange(self._longest, device=self.device), self.length[:, None] - 1)
             self._x = self._fetch(index)
         return self._x
 

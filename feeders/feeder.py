@@ -14,7 +14,7 @@ from .clips import Clips
 from .mixing import Target
 from .modality import MODALITIES
 from .store import Store
-from .transforms import SAMPLERS, TRANSFORMS
+from .transforms import FRAME_SAMPLERS, TRANSFORMS, is_random
 
 
 class Feeder:
@@ -29,12 +29,24 @@ class Feeder:
     device      where batches are made. On a GPU the split's frames are copied there if they fit in half of the free
                 memory, and fetched from the mapped file otherwise.
 
-    names (list), label (N,), class_count (K,), classes, graph, num_clips (rows a clip becomes), shape (C, T, V, M).
+    names (list), label (N,), class_count (K,), classes, graph, num_clips (rows a clip becomes), shape (C, T, V, M),
+    random (names of transforms that draw random numbers).
     Raises ValueError for what does not fit; the message says which key or file.
     """
 
-    def __init__(self, data_path, split="test", modality="joint", transforms=(), num_person=None, seed=0, device="cpu"):
+    def __init__(
+        self,
+        data_path,
+        split="test",
+        modality="joint",
+        transforms=(),
+        num_person: int | None = None,
+        seed=0,
+        device="cpu",
+    ):
         store = data_path if isinstance(data_path, Store) else Store(data_path)
+        if num_person is not None and num_person < 1:
+            raise ValueError(f"num_person must be at least 1, not {num_person}")
         if modality not in MODALITIES:
             raise ValueError(f"unknown modality {modality!r}; there are {', '.join(MODALITIES)}")
         self.store, self.device, self.seed = store, torch.device(device), seed
@@ -45,7 +57,7 @@ class Feeder:
         self.class_count = class_count(self.label, len(store.classes))
         self.graph = build_graph(store.layout)
         self.num_person = num_person or store.keypoint.shape[1]
-        self.transforms = parse_transforms(transforms, modality)
+        self.transforms, self.random = parse_transforms(transforms, modality)
         self._joints = self._layout_tensors()
         self._frames, self._offset = self._place_frames()
         self._length = torch.from_numpy(store.length[self.index])
@@ -142,30 +154,30 @@ class TrainBatches:
 
 
 def parse_transforms(transforms, modality):
-    """A config's list of transforms as [(function, arguments)], checked. The modality goes where the list has
-    "modality", or last. Raises ValueError naming the transform and the argument.
+    """A config's list of transforms, checked: ([(function, arguments)], names of the random ones).
+
+    The modality goes where the list has "modality", or last. Raises ValueError naming the transform and the argument.
     """
     if not isinstance(transforms, list | tuple):
         raise ValueError(f"transforms must be a list, not {transforms!r}")
-    parsed = []
+    parsed = {}
     for item in transforms:
         name, arguments = next(iter(item.items())) if isinstance(item, dict) and len(item) == 1 else (item, None)
         if not isinstance(name, str) or name not in TRANSFORMS:
             raise ValueError(
                 f"transforms: unknown transform {name!r}{nearest(name, TRANSFORMS)}; there are {', '.join(TRANSFORMS)}"
             )
-        if name == "modality":
-            if arguments:
-                raise ValueError("transforms: modality takes no arguments here; set the option `modality`")
-            arguments = {"name": modality}
+        if name in parsed:
+            raise ValueError(f"transforms: {name} is there twice")
+        if name == "modality" and arguments:
+            raise ValueError("transforms: modality takes no arguments here; set the option `modality`")
         arguments = bind(TRANSFORMS[name], arguments or {}, f"transforms: {name}", skip=("clips", "rng"))
         for size in {"length", "num_clips"} & set(arguments):
             if arguments[size] < 1:
                 raise ValueError(f"transforms: {name}: {size} must be at least 1, not {arguments[size]}")
-        parsed.append((TRANSFORMS[name], arguments))
-    used = [function for function, _ in parsed]
-    if TRANSFORMS["modality"] not in used:
-        parsed.append((TRANSFORMS["modality"], {"name": modality}))
-    if sum(TRANSFORMS[name] in used for name in SAMPLERS) != 1:
-        raise ValueError(f"transforms: exactly one must sample frames: {', '.join(SAMPLERS)}")
-    return parsed
+        parsed[name] = arguments
+    parsed.setdefault("modality", {})["name"] = modality
+    if sum(name in parsed for name in FRAME_SAMPLERS) != 1:
+        raise ValueError(f"transforms: exactly one must sample frames: {', '.join(FRAME_SAMPLERS)}")
+    random = [name for name, arguments in parsed.items() if is_random(name, arguments)]
+    return [(TRANSFORMS[name], arguments) for name, arguments in parsed.items()], random

@@ -1,4 +1,4 @@
-"""Mixing the clips of a batch, and the labels that come of it."""
+"""Mixing the clips of a batch, and their labels."""
 
 from typing import NamedTuple
 
@@ -26,13 +26,20 @@ class RebalancedPartial:
     NW-UCLA).
     """
 
-    def __init__(self, graph, class_count, ratio=1 / 16, kappa=3.0, alpha=None):
-        if not 0 < ratio <= 1:
-            raise ValueError(f"ratio must be over 0 and at most 1, not {ratio}")
+    def __init__(self, graph, class_count, ratio=1 / 16, kappa=3.0, alpha: float | None = None):
+        for name, value, right in (
+            ("ratio", ratio, 0 < ratio <= 1),
+            ("kappa", kappa, kappa >= 1),
+            ("alpha", alpha, alpha is None or 0 <= alpha <= 1),
+        ):
+            if not right:
+                raise ValueError(
+                    f"{name} must be {'at least 1' if name == 'kappa' else 'a share up to 1'}, not {value}"
+                )
         self.lower = torch.tensor(graph.lower)
         self.count = torch.as_tensor(class_count, dtype=torch.float32)
         self.ratio, self.kappa = ratio, kappa
-        self.alpha = len(graph.upper) / graph.num_point if alpha is None else float(alpha)
+        self.alpha = len(graph.upper) / graph.num_point if alpha is None else alpha
 
     def __call__(self, x, label, rng):
         """x (N, C, T, V, M), label (N,) -> (x, Target). The clips that lend a lower body lend it unmixed."""

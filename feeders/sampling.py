@@ -19,7 +19,7 @@ def random_frames(clips, rng, length=52):
     clips.take(index.sort(dim=1).values)
 
 
-def uniform_frames(clips, rng, length=64, num_clips=1, seed=None):
+def uniform_frames(clips, rng, length=64, num_clips=1, seed: int | None = None):
     """One random frame of each of `length` equal segments (PYSKL, UniformSampleFrames; BRL, section III-C).
 
     A clip shorter than `length` starts anywhere and is repeated in a loop; one of up to twice the length leaves out
@@ -27,11 +27,11 @@ def uniform_frames(clips, rng, length=64, num_clips=1, seed=None):
     numbers for every clip and in every call (a test).
     """
     N, n = len(clips), clips.length[:, None, None]  # N, 1, 1
-    if seed is not None:
-        rng = torch.Generator(clips.device).manual_seed(seed)
-    rows = 1 if seed is not None else N
-    draw = torch.rand(rows, num_clips, length + 1, generator=rng, device=clips.device)
-    start = torch.rand(rows, num_clips, 1, generator=rng, device=clips.device)
+    rows, device = N, clips.device
+    if seed is not None:  # on the CPU, so that every device draws the same
+        rng, rows, device = torch.Generator().manual_seed(seed), 1, "cpu"
+    draw = torch.rand(rows, num_clips, length + 1, generator=rng, device=device).to(clips.device)
+    start = torch.rand(rows, num_clips, 1, generator=rng, device=device).to(clips.device)
     steps = torch.arange(length, device=clips.device)
     # n < length: a loop from a random frame; in a test the starts are spread over the clip
     if seed is not None:
@@ -54,8 +54,11 @@ def crop_resize(clips, rng, length=64, p_interval=(0.5, 1.0)):
     """Crop a share of the clip and resize it to `length` frames by linear interpolation (CTR-GCN, NTU RGB+D).
 
     p_interval: two numbers: a random share between them, at least `length` frames, at a random place; one number: that
-    share from the centre.
+    share from the centre. Raises ValueError for shares outside (0, 1].
     """
+    numbers = all(isinstance(p, int | float) and 0 < p <= 1 for p in p_interval)
+    if not numbers or len(p_interval) not in (1, 2) or p_interval[0] > p_interval[-1]:
+        raise ValueError(f"crop_resize: p_interval takes one or two shares over 0 and up to 1, not {list(p_interval)}")
     n = clips.length
     if len(p_interval) == 1:
         start = ((1 - p_interval[0]) * n.double() / 2).long()

@@ -14,6 +14,7 @@ Nothing is padded or compressed, so that readers map the frames into memory inst
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -167,10 +168,12 @@ class StoreWriter:
             temporary.unlink(missing_ok=True)
 
     def _finish(self, temporary):
+        if not self.name:
+            raise ValueError(f"{self.path}: there are no clips to write")
         length = np.asarray(self.length, dtype=np.int64)
         with h5py.File(temporary, "w") as file:
             file.attrs.update(self.attributes)
-            file["name"] = np.asarray([name.encode() for name in self.name] or np.empty(0, "S1"))
+            file["name"] = np.asarray([name.encode() for name in self.name])
             file["label"] = np.asarray(self.label, dtype=np.int64)
             file["length"] = length.astype(np.int32)
             file["offset"] = np.cumsum(length) - length
@@ -179,19 +182,29 @@ class StoreWriter:
             for key, index in self.splits.items():
                 file[f"split/{key}"] = np.asarray(index, dtype=np.int64)
             keypoint = file.create_dataset("keypoint", (int(length.sum()), *self.shape), np.float32)
-            if len(keypoint):
-                frames = np.memmap(self._spool_path, np.float32, "r", shape=keypoint.shape)
-                block = max(1, (64 << 20) // (4 * int(np.prod(self.shape))))
-                for first in range(0, len(frames), block):
-                    keypoint[first : first + block] = frames[first : first + block]
-                del frames
+            frames = np.memmap(self._spool_path, np.float32, "r", shape=keypoint.shape)
+            block = max(1, (64 << 20) // (4 * int(np.prod(self.shape))))
+            for first in range(0, len(frames), block):
+                keypoint[first : first + block] = frames[first : first + block]
+            del frames
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
 
 
-def add_split(path, name, index):
-    """Add a split to a store, or replace it. The changed copy takes the store's place when it is complete."""
+def add_split(path, name, index, replace=False):
+    """Add a split to a store, or replace one. The changed copy takes the store's place when it is complete.
+
+    name: words of letters, digits and "._-", which slashes may separate. Raises ValueError for another one, one that
+    is there already, and one that would be a directory of another or lie below another.
+    """
     path = Path(path)
+    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", name):
+        raise ValueError(f"{name!r} is no name for a split: letters, digits, '.', '_', '-' and slashes between them")
+    for other in Store(path).splits:
+        if other == name and not replace:
+            raise ValueError(f"{path}: has a split {name} already (--overwrite replaces it)")
+        if other.startswith(f"{name}/") or name.startswith(f"{other}/"):
+            raise ValueError(f"{path}: a split {name} cannot be beside the split {other}")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         shutil.copyfile(path, temporary)

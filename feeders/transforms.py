@@ -20,10 +20,9 @@ def center(clips, rng, joint=1):
 
 
 def align(clips, rng, center=1):
-    """Turn clips to face the camera: PYSKL's PreNormalize3D (after 2s-AGCN). Three channels.
+    """Turn the spine to the z axis and the shoulders to the x axis: PYSKL's PreNormalize3D (after 2s-AGCN).
 
-    The origin is joint `center` of the first body in its first frame; there the layout's spine points along z and,
-    after that, the shoulders along x.
+    Both as they are in the first frame of the first body, whose joint `center` there becomes the origin.
     """
     first = clips.first_frame()
     origin = first[:, _joint(center, first), None]
@@ -31,8 +30,8 @@ def align(clips, rng, center=1):
     right, left = clips.joints.shoulders
     z, x = first.new_tensor([0.0, 0.0, 1.0]), first.new_tensor([1.0, 0.0, 0.0])
     to_z = rotation_between(first[:, top] - first[:, bottom], z)
-    across = torch.einsum("nij,nj->ni", to_z, first[:, right] - first[:, left])
-    rotation = rotation_between(across, x) @ to_z
+    across = torch.einsum("nij,nj->ni", to_z, (first[:, right] - first[:, left]).double())
+    rotation = (rotation_between(across, x) @ to_z).float()
     clips.x = rotate(clips.x - origin[:, None, None], rotation) * clips.present()
 
 
@@ -45,23 +44,16 @@ def _joint(index, frame):
 def rotation_between(a, b):
     """Rotation matrices (N, 3, 3) that turn a (N, 3) into the direction of b (3,), about the axis a x b.
 
-    Rodrigues' formula. Where a is 0 or already along b: the identity. Where a is opposite to b there is no such axis
-    and the identity is taken, as in PYSKL.
+    Rodrigues' formula. Where a is 0, or along b or opposite to it, there is no such axis: the identity, as in PYSKL.
     """
-    a = torch.nn.functional.normalize(a, dim=1)
-    v = torch.linalg.cross(a, b.expand_as(a))  # its length is the sine of the angle
-    cos = (a @ b)[:, None, None]
-    K = cross_matrix(v)
-    eye = torch.eye(3, device=a.device).expand_as(K)
-    rotation = eye + K + K @ K / (1 + cos).clamp(min=1e-6)
-    return torch.where(v.abs().sum(dim=1)[:, None, None] < 1e-6, eye, rotation)
-
-
-def cross_matrix(v):
-    """(N, 3) -> (N, 3, 3): the matrix of the cross product with v."""
-    zero = torch.zeros_like(v[:, 0])
-    x, y, z = v.unbind(dim=1)
-    return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=1).view(-1, 3, 3)
+    a, b = torch.nn.functional.normalize(a.double(), dim=1), b.double()  # nearly opposite vectors need the digits
+    axis = torch.linalg.cross(a, b.expand_as(a))
+    sin, cos = axis.norm(dim=1)[:, None, None], (a @ b)[:, None, None]
+    x, y, z = torch.nn.functional.normalize(axis, dim=1).unbind(dim=1)
+    zero = torch.zeros_like(x)
+    K = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=1).view(-1, 3, 3)  # K v = axis x v
+    eye = torch.eye(3, dtype=a.dtype, device=a.device)
+    return torch.where(sin < 1e-6, eye, eye + sin * K + (1 - cos) * K @ K)
 
 
 def rotate(x, rotation):
@@ -111,7 +103,7 @@ def random_scale(clips, rng, low=0.9, high=1.1, per_axis=True):
 
 
 def flip(clips, rng, p=0.5, mirror=True):
-    """With probability p: exchange left and right joints and turn the x axis round.
+    """With probability p: exchange left and right joints and negate x.
 
     mirror: False leaves the coordinates and only exchanges the joints, as BRL's release does (Spatial_Flip).
     """
@@ -149,4 +141,13 @@ TRANSFORMS = {
     "uniform_frames": uniform_frames,
     "crop_resize": crop_resize,
 }
-SAMPLERS = ("linspace_frames", "random_frames", "uniform_frames", "crop_resize")
+FRAME_SAMPLERS = ("linspace_frames", "random_frames", "uniform_frames", "crop_resize")
+
+
+def is_random(name, arguments):
+    """Whether a transform with these arguments draws random numbers, so that it does not belong into a test."""
+    if name == "uniform_frames":
+        return arguments.get("seed") is None
+    if name == "crop_resize":
+        return len(arguments.get("p_interval", (0, 1))) == 2
+    return name in ("view_rotation", "random_rotation", "random_scale", "flip", "random_frames")

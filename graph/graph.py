@@ -83,7 +83,7 @@ class Graph:
         self.parts = [list(part) for part in layout.parts]
         self.upper = sorted(layout.upper)
         self.lower = sorted(set(range(V)) - set(layout.upper))
-        self.A = (_spatial if labeling == "spatial" else _stgcn_spatial)(V, layout.bones, layout.root)
+        self.A = _spatial(layout) if labeling == "spatial" else _stgcn_spatial(layout)
 
     @property
     def name(self):
@@ -96,20 +96,21 @@ def _normalize(A):
     return A / np.where(degree > 0, degree, 1)
 
 
-def _spatial(V, bones, root):
+def _spatial(layout):
+    V = len(layout.joints)
     inward = np.zeros((V, V), np.float32)
-    for joint, parent in bones:
+    for joint, parent in layout.bones:
         inward[parent, joint] = 1
     return np.stack((np.eye(V, dtype=np.float32), _normalize(inward), _normalize(inward.T)))
 
 
-def _stgcn_spatial(V, bones, root):
-    itself = np.eye(V, dtype=bool)
+def _stgcn_spatial(layout):
+    itself = np.eye(len(layout.joints), dtype=bool)
     near = itself.copy()
-    for joint, parent in bones:
+    for joint, parent in layout.bones:
         near[joint, parent] = near[parent, joint] = True
     # The releases count one hop and no further: of two joints beyond the root's neighbours neither is the nearer one.
-    distance = np.where(near[root], 1.0, np.inf)
-    distance[root] = 0
+    distance = np.where(near[layout.root], 1.0, np.inf)
+    distance[layout.root] = 0
     nearer = distance[:, None] >= distance[None, :]
     return _normalize(near.astype(np.float32)) * np.stack((itself, ~itself & nearer, ~itself & ~nearer))

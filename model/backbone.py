@@ -14,11 +14,15 @@ class GraphBackbone(nn.Module):
     graph      graph.Graph: its A goes to the blocks, its V sizes the data batch norm
     norm       data batch norm over "MVC" (persons apart; ST-GCN, CTR-GCN) or "VC" (persons alike; PYSKL)
 
+    base_channels: width of the first block, a multiple of 8; drop_out: before the classifier
+
     forward: (N, C, T, V, M) -> logits (N, K). Raises ValueError for an input of another C, V or M.
     """
 
     def __init__(self, block, graph, num_class, num_person, in_channels, base_channels, drop_out, norm):
         super().__init__()
+        if base_channels < 8 or base_channels % 8:
+            raise ValueError(f"base_channels must be a multiple of 8, not {base_channels}")
         self.num_class, self.num_person, self.in_channels = num_class, num_person, in_channels
         self.num_point = graph.num_point
         self.norm = norm

@@ -23,7 +23,7 @@ class CTRGraphConv(nn.Module):
     def __init__(self, in_channels, out_channels, A):
         super().__init__()
         S = A.shape[0]
-        hidden = 8 if in_channels in (3, 9) else in_channels // 8  # 3 and 9 are the channels of raw data
+        hidden = 8 if in_channels < 16 else in_channels // 8  # fewer than 16 are the channels of raw data
         self.A = nn.Parameter(A.clone())
         self.alpha = nn.Parameter(torch.zeros(1))
         self.query = PointwiseConv(in_channels, S * hidden)

@@ -173,24 +173,29 @@ def check_fit(state, ours, missing, unexpected):
 def load_published(model, source, ignore=()):
     """Load a published checkpoint (path or state dict) into a model of ours.
 
-    ignore: words; what has one of them in its name keeps its initial value. Raises ValueError for an unknown
+    ignore: words; what has one of them in its name keeps its initial value. Returns the names of ours that did. Raises
+    ValueError for an unknown
     architecture, one that is not the model's, or keys and shapes that do not fit.
     """
     state = read_state_dict(source)
     name, release = recognise(state)
     if not isinstance(model, release.model):
         raise ValueError(f"these are weights of {name}, not of {type(model).__name__}")
-    state, ours = without(state, ignore), without(model.state_dict(), ignore)
-    model.load_state_dict(convert(state, release, ours), strict=False)
+    everything = model.state_dict()
+    ours = without(everything, ignore)
+    model.load_state_dict(convert(without(state, ignore), release, ours), strict=False)
+    return [key for key in everything if key not in ours]
 
 
 def load_weights(model, saved, ignore=()):
     """Load what torchlight.checkpoint.load gives: a checkpoint of one of our runs, or a published one."""
     if not is_ours(saved):
         return load_published(model, saved, ignore)
-    state, ours = without(saved["model"], ignore), without(model.state_dict(), ignore)
+    everything = model.state_dict()
+    state, ours = without(saved["model"], ignore), without(everything, ignore)
     check_fit(state, ours, [key for key in ours if key not in state], [key for key in state if key not in ours])
     model.load_state_dict(state, strict=False)
+    return [key for key in everything if key not in ours]
 
 
 def is_ours(saved):

@@ -25,9 +25,12 @@ COLUMNS = {
 
 def read_metrics(directory):
     """The metrics of a run directory or of a fused one. Raises FileNotFoundError where there are none."""
-    for name in ("test_metrics.json", "ensemble_metrics.json"):
-        if (Path(directory) / name).is_file():
-            return read_json(Path(directory) / name)
+    for path in (Path(directory) / name for name in ("test_metrics.json", "ensemble_metrics.json")):
+        if path.is_file():
+            metrics = read_json(path)
+            if not isinstance(metrics, dict) or not {*COLUMNS, "per_class", "count"} <= set(metrics):
+                raise ValueError(f"{path}: lacks some of {', '.join(COLUMNS)}, per_class, count")
+            return metrics
     raise FileNotFoundError(2, "holds no test_metrics.json or ensemble_metrics.json", str(directory))
 
 

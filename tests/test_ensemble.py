@@ -1,3 +1,4 @@
+import itertools
 import json
 import pickle
 import subprocess
@@ -74,12 +75,26 @@ def test_probabilities_instead_of_logits(streams):
     assert metrics["top1"] == accuracy(p[0] + p[1], label)
 
 
+def test_probabilities_among_logits(streams):
+    """PYSKL's and BRL's test files hold probabilities."""
+    directory, score, label = streams
+    expected = fuse(directory, "joint", "bone", words=["--softmax"])["top1"]
+    p = np.exp(score["bone"]) / np.exp(score["bone"]).sum(axis=1, keepdims=True)
+    rows = {f"clip{i}": row for i, row in enumerate(p)}
+    (directory / "bone" / "test_score.pkl").write_bytes(pickle.dumps(rows))
+    with pytest.raises(ValueError, match=r"bone/test_score.pkl: holds probabilities, .*--softmax"):
+        fuse(directory, "joint", "bone")
+    assert fuse(directory, "joint", "bone", words=["--softmax"])["top1"] == expected
+
+
 def test_scores_of_other_code_bases(streams):
     """CTR-GCN: a dict by name or position in epoch1_test_score.pkl; PYSKL, BRL: a list. The labels give the order."""
     directory, score, label = streams
     expected = fuse(directory, "joint", "bone")["top1"]
     names = [f"clip{i}" for i in range(N)]
+    order = np.random.default_rng(1).permutation(N)
     files = {
+        "called": {f"test_{i}": score["bone"][i] for i in order},
         "named": dict(zip(names, score["bone"], strict=True)),
         "numbered": {np.int64(i): row for i, row in enumerate(score["bone"])},
         "listed": list(score["bone"]),
@@ -98,9 +113,13 @@ def test_scores_of_other_code_bases(streams):
     np.savez(directory / "l.npz", y_test=np.eye(K)[label])
     (directory / "l.pkl").write_bytes(pickle.dumps(label.tolist()))
     (directory / "names.pkl").write_bytes(pickle.dumps((names, label.tolist())))
+    clips = [{"file_name": name, "length": 3, "label": int(c) + 1} for name, c in zip(names, label, strict=True)]
+    (directory / "val_label.pkl").write_bytes(pickle.dumps(clips))
     alone = directory / "alone"
-    for name in ("l.json", "l.npy", "l.npz", "l.pkl", "names.pkl"):
-        main(f"--bone-dir {directory / 'listed'} --label {directory / name} --out {alone}".split())
+    for name, kind in itertools.product(
+        ("l.json", "l.npy", "l.npz", "l.pkl", "names.pkl", "val_label.pkl"), ("listed", "called", "numbered")
+    ):
+        main(f"--bone-dir {directory / kind} --label {directory / name} --out {alone}".split())
         assert json.loads((alone / "ensemble_metrics.json").read_text())["top1"] == accuracy(score["bone"], label)
 
 
@@ -135,6 +154,10 @@ WRONG = {
         lambda d: rewrite(d / "test_score.pkl", lambda c: {**c, "clip3": c["clip3"] * np.nan}),
         "bone/test_score.pkl: the scores of clip3 are not finite",
     ),
+    "other training": (
+        lambda d: rewrite(d / "test_metrics.json", lambda c: {**c, "count": [9] * K}),
+        "bone/test_metrics.json: trained on other numbers of clips than .*joint/test_metrics.json",
+    ),
     "truncated": (
         lambda d: (d / "test_score.pkl").write_bytes((d / "test_score.pkl").read_bytes()[:-50]),
         "bone/test_score.pkl: not a readable pickle",
@@ -162,9 +185,11 @@ def test_label_errors(streams):
     with pytest.raises(ValueError, match="listed.pkl: no test_label.json beside it; give the labels with --label"):
         main(["--joint-dir", str(scores)])
     for content, message in (
-        (label.tolist()[:-1], "listed.pkl: has 1 more"),
+        (label.tolist()[:-1], "listed.pkl: has 1 more|30 samples by position, but .* has 29"),
+        (3, "not whole numbers"),
+        ([0.5] * N, "not whole numbers"),
         ([9] * N, "labels 9 to 9, but the scores have 5 classes"),
-        (["x"] * N, "its labels are not whole numbers"),
+        (["x"] * N, "not whole numbers"),
         ([], "holds no labels"),
     ):
         (directory / "l.json").write_text(json.dumps(content))
@@ -187,6 +212,8 @@ def test_label_errors(streams):
         (("joint", "bone"), ["--preset", "two", "--alpha", "1"], "exclude each other"),
         (("joint", "bone", "skip"), ["--alpha", "1", "2"], "2 weights for 3 streams"),
         (("joint",), ["--alpha", "x"], "invalid float value"),
+        (("joint", "bone"), ["--alpha", "1", "nan"], "finite weights that are not all 0"),
+        (("joint", "bone"), ["--alpha", "0", "0"], "finite weights that are not all 0"),
         (("joint",), ["--jiont-dir", "x"], "unrecognized arguments"),
     ],
 )

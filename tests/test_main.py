@@ -12,9 +12,12 @@ import pytest
 import torch
 import yaml
 
-from main import OPTIONS, configure, main
+from feeders import MIXINGS
+from feeders.feeder import parse_transforms
+from graph import build_graph
+from main import configure, main
+from model import build_model
 from torchlight import checkpoint
-from torchlight.config import read_yaml, resolve
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "config").rglob("*.yaml"))
@@ -82,6 +85,27 @@ def test_train_then_test(config, tmp_path, words, capsys):
     assert not (tmp_path / "other" / "test_score.pkl").exists() and (tmp_path / "other" / "confusion.png").exists()
 
 
+def scores(directory):
+    return pickle.loads((directory / "test_score.pkl").read_bytes())
+
+
+def same(one, other):
+    return all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_a_test_takes_the_options_of_its_weights(config, tmp_path):
+    """--config comes over them, the command line over both; only runs.pt is tested into the run's own directory."""
+    work = tmp_path / "run"
+    run(config, work, "--modality", "bone")
+    trained = scores(work)
+    main(["--phase", "test", "--weights", str(work / "runs.pt"), "--config", str(config)])
+    assert same(trained, scores(work))
+    main(["--phase", "test", "--weights", str(work / "last.pt"), "--device", "cpu"])
+    assert same(trained, scores(work / "test-last")) and same(trained, scores(work))
+    main(["--phase", "test", "--weights", str(work / "last.pt"), "--modality", "joint"])
+    assert not same(trained, scores(work / "test-last")) and same(trained, scores(work))
+
+
 def test_the_saved_config_runs_again_as_it_is(config, tmp_path):
     run(config, tmp_path / "a", *BRL)
     main(["--config", str(tmp_path / "a" / "config.yaml"), "--work-dir", str(tmp_path / "b")])
@@ -97,14 +121,15 @@ def test_seeds_differ(config, tmp_path):
 
 
 def test_deferring_starts_with_plain_cross_entropy(config, tmp_path):
-    """Until defer_epoch the action-aware run is the cross-entropy run, bit for bit; afterwards it is another."""
-    states = {}
-    for name, words in {"ce": [], "deferred": ["--loss", "action-aware", "--defer-epoch", "1"]}.items():
-        for epochs in ("1", "2"):
-            run(config, tmp_path / name / epochs, "--num-epoch", epochs, *words)
-            states[name, epochs] = checkpoint.load(tmp_path / name / epochs / "runs.pt")["model"]["fc.weight"]
-    assert torch.equal(states["ce", "1"], states["deferred", "1"])
-    assert not torch.equal(states["ce", "2"], states["deferred", "2"])
+    """Before defer_epoch the action-aware run is the cross-entropy run, from then on it is another."""
+    run(config, tmp_path / "ce")
+    run(config, tmp_path / "deferred", "--loss", "action-aware", "--defer-epoch", "1")
+    lines = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("ce", "deferred")]
+    (first, second), (deferred_first, deferred_second) = ([json.loads(line) for line in run] for run in lines)
+    assert (first["train_loss"], first["test"]) == (deferred_first["train_loss"], deferred_first["test"])
+    assert second["train_loss"] != deferred_second["train_loss"]
+    ce, deferred = (checkpoint.load(tmp_path / name / "runs.pt")["model"]["fc.weight"] for name in ("ce", "deferred"))
+    assert not torch.equal(ce, deferred)
 
 
 def test_validation_clips_are_held_out(config, tmp_path):
@@ -113,7 +138,7 @@ def test_validation_clips_are_held_out(config, tmp_path):
     assert all("val" in line and "test" not in line for line in lines)
     metrics = json.loads((tmp_path / "run" / "test_metrics.json").read_text())
     assert metrics["count"] == [6, 3, 1, 1]
-    assert "chosen on the validation clips" in (tmp_path / "run" / "log.txt").read_text()
+    assert "chosen on held-out clips, test: top1" in (tmp_path / "run" / "log.txt").read_text()
 
 
 def test_learning_rate_scales_with_the_effective_batch(config, tmp_path):
@@ -140,7 +165,7 @@ def test_other_optimizers(config, tmp_path, optimizer):
     )
 
 
-def test_fine_tuning_from_weights(config, tmp_path):
+def test_fine_tuning_from_weights(config, tmp_path, capsys):
     run(config, tmp_path / "a")
     run(
         config, tmp_path / "b", "--weights", str(tmp_path / "a" / "runs.pt"), "--ignore-weights", "fc", "--base-lr", "0"
@@ -148,6 +173,10 @@ def test_fine_tuning_from_weights(config, tmp_path):
     a, b = (checkpoint.load(tmp_path / name / "runs.pt")["model"] for name in "ab")
     assert torch.equal(a["blocks.4.gcn.value.weight"], b["blocks.4.gcn.value.weight"])
     assert not torch.equal(a["fc.weight"], b["fc.weight"])
+    assert "2 tensors keep their initial values: fc.weight, fc.bias" in capsys.readouterr().out
+    trained = scores(tmp_path / "b")  # the test of a fine-tuned model uses the classifier it has learned
+    main(["--phase", "test", "--weights", str(tmp_path / "b" / "runs.pt")])
+    assert same(trained, scores(tmp_path / "b"))
 
 
 def test_profile(config, tmp_path, capsys):
@@ -222,6 +251,18 @@ def test_a_killed_run_continues_bit_for_bit(config, tmp_path):
         assert a["train_loss"] == pytest.approx(b["train_loss"])
 
 
+def test_a_run_killed_in_its_first_epoch_can_be_resumed(config, tmp_path):
+    words = ["--num-epoch", "1", "--train-feeder-args", "repeat=20"]
+    process = start(config, tmp_path / "run", *words)
+    wait_for(process, tmp_path / "run" / "log.txt", "epoch 1  batch 1/")
+    process.kill()
+    process.wait()
+    run(config, tmp_path / "run", "--resume", *words)
+    run(config, tmp_path / "whole", *words)
+    one, other = (checkpoint.load(tmp_path / name / "runs.pt")["model"] for name in ("run", "whole"))
+    assert all(torch.equal(value, other[key]) for key, value in one.items())
+
+
 def test_resume_takes_the_runs_own_config_and_refuses_another(config, tmp_path):
     run(config, tmp_path / "run")
     assert main(["--resume", "--work-dir", str(tmp_path / "run")]) is None
@@ -242,21 +283,33 @@ def test_resume_takes_the_runs_own_config_and_refuses_another(config, tmp_path):
         (["--num-epoch", "0"], "num_epoch must be at least 1"),
         (["--data-path", "absent.h5"], "no such file"),
         (["--data-path", ""], "data_path is missing"),
-        (["--model-args", "graph=ntu"], "model_args: graph is 'ntu', but .*tiny.h5 has 'ucla'"),
+        (["--model-args", "graph=ntu"], "command line: model_args: graph is 'ntu', but .*tiny.h5 has 'ucla'"),
+        (["--model-args", "base_channels=10"], "command line: model_args: base_channels must be a multiple of 8"),
         (["--model-args", "num_class=60"], "num_class is 60, but .*tiny.h5 has 4"),
         (["--model-args", "labeling=x"], "labeling must be one of"),
-        (["--train-feeder-args", "split=x"], "tiny.yaml: train_feeder_args: .*no split 'x'; there are test, train"),
-        (["--train-feeder-args", "splitt=x"], r"tiny.yaml: train_feeder_args: unknown key splitt \(nearest: split\)"),
+        (["--train-feeder-args", "split=x"], "command line: train_feeder_args: .*no split 'x'; there are test, train"),
+        (["--train-feeder-args", "splitt=x"], r"train_feeder_args: arguments: unknown key splitt \(nearest: split\)"),
+        (["--train-feeder-args", "num_person=two"], "train_feeder_args: arguments: num_person must be of type int"),
+        (["--test-feeder-args", "num_person=2"], r"test clips are \(3, 8, 20, 2\) .* training clips \(3, 8, 20, 1\)"),
+        (
+            ["--test-feeder-args", "transforms=[random_frames]"],
+            "a test draws no random numbers, but random_frames does",
+        ),
+        (["--train-feeder-args", "transforms=[{uniform_frames: {num_clips: 2}}]"], "num_clips is for tests"),
+        (["--loss", "action-aware", "--defer-epoch", "2"], "defer_epoch 2 leaves none of 2 epochs to action-aware"),
+        (["--mixing-args", "kappa=3"], "mixing_args are given, but mixing is none"),
+        (["--mixing", "rebalanced-partial", "--mixing-args", "alpha=5"], "mixing_args: alpha must be a share up to 1"),
         (["--train-feeder-args", "repeat=0"], "repeat must be a whole number"),
         (
             ["--mixing", "rebalanced-partial", "--mixing-args", "kapa=3"],
-            r"mixing_args: unknown key kapa \(nearest: kappa\)",
+            r"mixing_args: .*unknown key kapa \(nearest: kappa\)",
         ),
         (["--shots", "100", "20"], "shots takes two numbers"),
         (["--step", "ten"], "step takes epochs"),
         (["--optimizer", "Adam"], "nesterov needs the optimizer SGD"),
         (["--weights", "absent.pt"], "absent.pt"),
         (["--phase", "test"], "--phase test needs --weights"),
+        (["--phase", "test", "--weights", "x.pt", "--ignore-weights", "fc"], "takes no --ignore-weights|x.pt"),
         (["--val-ratio", "1.5"], "val_ratio must be less than 1"),
         (["--lr-schedule", "cosine", "--warm-up-epoch", "2"], "warm_up_epoch must be less than num_epoch"),
     ],
@@ -328,4 +381,10 @@ def test_every_config_is_valid(path, monkeypatch):
     monkeypatch.chdir(ROOT)
     config = configure(["--config", str(path.relative_to(ROOT))])
     assert config.work_dir == f"results/{path.relative_to(ROOT / 'config').with_suffix('')}/joint"
-    assert resolve(OPTIONS, [(read_yaml(path), path)]).data_path.startswith("data/")
+    assert config.data_path.startswith("data/")
+    _, random = parse_transforms(config.train_feeder_args["transforms"], config.modality)
+    assert random and parse_transforms(config.test_feeder_args["transforms"], config.modality)[1] == []
+    graph = build_graph("ucla" if "ucla" in str(path) else "ntu")
+    build_model(config.model, 10, 1, graph, **config.model_args)
+    if config.mixing != "none":
+        MIXINGS[config.mixing](graph, [1] * 10, **config.mixing_args)

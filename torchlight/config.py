@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import difflib
 import inspect
+import typing
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,8 +37,6 @@ def convert(value, option, name, where):
     """The value as the option's type. Raises ValueError naming the option and where it was given."""
     wanted = option.type
     given = value
-    if value is None and option.default is None:
-        return None
     if wanted is float and isinstance(value, str):  # YAML 1.1 reads 5e-4 as a string
         with contextlib.suppress(ValueError):
             value = float(value)
@@ -66,16 +65,30 @@ def _read_yaml(path, above):
     if path.resolve() in above:
         raise ValueError(f"{path}: base files include each other in a circle")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path}: a config is a list of `key: value` lines")
     bases = content.pop("base", [])
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise ValueError(f"{path}: base takes a file name or a list of them, not {bases!r}")
     result = {}
-    for base in [bases] if isinstance(bases, str) else bases:
+    for base in bases:
         result = merge(result, _read_yaml(path.parent / base, (*above, path.resolve())))
     return merge(result, content)
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """SafeLoader that does not let a key that is there twice lose its first value without a word."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        twice = [key for key in keys if keys.count(key) > 1]
+        if twice:
+            raise yaml.YAMLError(f"{twice[0]} is there twice, line {node.start_mark.line + 1} and after")
+        return super().construct_mapping(node, deep)
 
 
 def merge(under, over):
@@ -88,8 +101,12 @@ def merge(under, over):
 
 
 def resolve(options, layers):
-    """Merge layers [(dict, where it comes from)], later ones on top, over the defaults, and check every value."""
+    """Merge layers [(dict, where it comes from)], later ones on top, over the defaults, and check every value.
+
+    Returns a namespace with an attribute for every option, and `origin`: {option: where its value comes from}.
+    """
     values = {name: option.default for name, option in options.items()}
+    origin = dict.fromkeys(options, "default")
     for layer, where in layers:
         for name, value in layer.items():
             if name not in options:
@@ -97,7 +114,8 @@ def resolve(options, layers):
             value = convert(value, options[name], name, where)
             both = isinstance(value, dict) and isinstance(values[name], dict)
             values[name] = merge(values[name], value) if both else value
-    return SimpleNamespace(**values)
+            origin[name] = str(where)
+    return SimpleNamespace(**values, origin=origin)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -111,7 +129,8 @@ def command_line(options, argv, description):
     A flag is the option's name with dashes (underscores work too). Lists take several words, dicts take key=value words
     with dots for nested keys; `--model-args.drop_out 0.2` is the same as `--model-args drop_out=0.2`.
     """
-    parser = _Parser(description=description, allow_abbrev=False)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = _Parser(description=description, allow_abbrev=False, formatter_class=raw)
     dicts = []
     for name, option in options.items():
         flags = list(dict.fromkeys(["--" + name.replace("_", "-"), "--" + name]))
@@ -179,9 +198,18 @@ def bind(function, arguments, where, skip=()):
     for name, value in arguments.items():
         if name not in keywords:
             raise ValueError(f"{where}: unknown key {name}{nearest(name, keywords)}")
-        default = keywords[name].default
-        if default is not inspect.Parameter.empty and default is not None:
-            kind = list if isinstance(default, tuple) else type(default)
-            value = convert(value, Option(kind, default, ""), name, where)
+        kind = _type_of(keywords[name])
+        if kind and not (value is None and keywords[name].default is None):
+            value = convert(value, Option(kind, None, ""), name, where)
         result[name] = value
     return result
+
+
+def _type_of(parameter):
+    """The type a parameter takes: that of its default, or X where it is annotated `X | None` and defaults to None."""
+    default = parameter.default
+    if default is None:
+        return next((kind for kind in typing.get_args(parameter.annotation) if kind is not type(None)), None)
+    if default is parameter.empty:
+        return None
+    return list if isinstance(default, tuple) else type(default)

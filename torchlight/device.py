@@ -36,12 +36,12 @@ def bare(model):
     return model.module if isinstance(model, nn.DataParallel) else model
 
 
-def counted_seed(purpose, seed, epoch=0, step=0, rank=0):
+def counted_seed(purpose, seed, epoch=0, step=0):
     """A 64-bit seed for the random draws of one purpose (a word) in one step: a function of its arguments only."""
-    words = [int.from_bytes(purpose.encode()[:8].ljust(8, b"\0"), "little"), seed, epoch, step, rank]
+    words = [int.from_bytes(purpose.encode()[:8].ljust(8, b"\0"), "little"), seed, epoch, step]
     return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0])
 
 
-def counted_generator(purpose, seed, epoch=0, step=0, rank=0, device="cpu"):
+def counted_generator(purpose, seed, epoch=0, step=0, device="cpu"):
     """A torch.Generator seeded by counted_seed: nothing to save, and any step can be drawn again."""
-    return torch.Generator(device).manual_seed(counted_seed(purpose, seed, epoch, step, rank))
+    return torch.Generator(device).manual_seed(counted_seed(purpose, seed, epoch, step))

@@ -16,6 +16,7 @@ def guarded(main):
     except BrokenPipeError:
         status = 1
     except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
         status = 130
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)

@@ -11,8 +11,12 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path, mode="wb"):
-    """Open a temporary file beside `path`. If the block ends well it becomes `path`, flushed; else it is removed."""
+    """Open a temporary file beside `path`. If the block ends well it becomes `path`, flushed; else it is removed.
+
+    Missing parent directories are made.
+    """
     path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, mode, encoding=None if "b" in mode else "utf-8") as file:

@@ -158,7 +158,7 @@ class Trainer:
         loss = criterion(logits, target)
         (loss / share).backward()
         self.step += 1
-        return loss.detach(), (logits.detach().argmax(dim=1) == target.label).sum()
+        return loss.detach(), (logits.detach().argmax(dim=1) == target.label).float().sum()
 
     def _set_learning_rate(self, progress):
         lr = learning_rate(self.config, self.base_lr, self.epoch, progress)
@@ -173,30 +173,35 @@ class Trainer:
 
     def _look(self, unseen, lr):
         """Check the losses since the last look, before the next step of the optimizer, and add them up."""
-        for step, loss, correct, clips, names in unseen:
-            loss = loss.item()
+        numbers = torch.stack([torch.stack([loss, correct]) for _, loss, correct, _, _ in unseen]).tolist()
+        for (step, _, _, clips, names), (loss, correct) in zip(unseen, numbers, strict=True):
             if not math.isfinite(loss):
                 raise FloatingPointError(
                     f"the loss is {loss} in epoch {self.epoch + 1}, batch {step}, at learning rate {lr:g}; the "
                     f"checkpoints of the epochs before are kept; clips of the batch: {', '.join(names())}"
                 )
             self.totals["loss"] += loss * clips
-            self.totals["correct"] += correct.item()
+            self.totals["correct"] += correct
             self.totals["clips"] += clips
         unseen.clear()
 
     def _report(self, bar, batches, lr, speed):
-        mean = self.totals["loss"] / max(1, self.totals["clips"])
-        bar.set_postfix_str(f"loss {mean:.4f}, lr {lr:.4g}, {speed:.0f} clips/s", refresh=False)
+        clips = self.totals["clips"]
+        loss = f"loss {self.totals['loss'] / clips:.4f}" if clips else "loss …"  # not looked at yet
+        bar.set_postfix_str(f"{loss}, lr {lr:.4g}, {speed:.0f} clips/s", refresh=False)
         bar.update(batches)
         every, steps = self.config.log_interval, len(self.batches)
         if bar.disable and self.step // every > (self.step - batches) // every and self.step < steps:
             self.recorder.log(
-                f"epoch {self.epoch + 1}  batch {self.step}/{steps}  loss {mean:.4f}  lr {lr:.4g}  {speed:.1f} clips/s"
+                f"epoch {self.epoch + 1}  batch {self.step}/{steps}  {loss}  lr {lr:.4g}  {speed:.1f} clips/s"
             )
 
     def _end_of_epoch(self, line):
         config, last = self.config, self.epoch == self.config.num_epoch
+        if not all(torch.isfinite(p).all() for p in self.model.parameters()):
+            raise FloatingPointError(
+                f"weights are not finite at the end of epoch {self.epoch}; the checkpoints before are kept"
+            )
         message = (
             f"epoch {self.epoch}/{config.num_epoch}  loss {line['train_loss']:.4f}  train {line['train_top1']:.2f}  "
             f"lr {line['lr']:.4g}  {line['clips_per_second']} clips/s, {line['wait']:.0%} waiting"

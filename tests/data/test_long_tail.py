@@ -64,6 +64,8 @@ def test_a_split_from_a_rule_and_from_a_list(store, tmp_path, capsys):
     (tmp_path / "list.txt").write_text("clip05\n\nclip02\n")
     main(["long-tail", "--store", str(store), "--name", "mine", "--list", str(tmp_path / "list.txt")])
     assert Store(store).split("mine").tolist() == [5, 2] and "lt" in Store(store).splits
+    main(["long-tail", "--store", str(store), "--name", "lt", "--n-max", "12", "--imbalance", "3", "--overwrite"])
+    assert "note: a has only 9 of 12 clips" in capsys.readouterr().out and len(Store(store).split("lt")) == 9 + 4
 
 
 @pytest.mark.parametrize(
@@ -75,6 +77,7 @@ def test_a_split_from_a_rule_and_from_a_list(store, tmp_path, capsys):
         (["--name", "lt", "--list", "LIST"], "list.txt: 1 names are not in .*x.h5: clip99"),
         (["--name", "lt", "--names", "LIST"], "either --store or --names"),
         (["--name", "lt", "--n-max", "six"], "invalid int value"),
+        (["--name", "test", "--n-max", "6", "--imbalance", "3"], "has a split test already"),
     ],
 )
 def test_bad_input_leaves_the_store_as_it_was(store, tmp_path, words, message):

@@ -71,6 +71,13 @@ def test_skip_bad_names_each_and_goes_on(source, capsys):
     assert "8 files were skipped" in printed and printed.count("skipped ") == 8 and "notes.json: the name" in printed
 
 
+def test_nothing_but_bad_clips(tmp_path):
+    write_clip(tmp_path / "all_sqe", "a01_s01_e00_v01", [])
+    with pytest.raises(ValueError, match="x.h5: there are no clips to write"):
+        prepare(tmp_path / "all_sqe", "--skip-bad")
+    assert [path.name for path in tmp_path.iterdir()] == ["all_sqe"]
+
+
 def test_a_wrong_source(tmp_path):
     with pytest.raises(NotADirectoryError):
         prepare(tmp_path / "absent")
@@ -81,7 +88,7 @@ def test_a_wrong_source(tmp_path):
 
 def test_names():
     assert nw_ucla.parse_name("a11_s03_e04_v02") == {"label": 8, "subject": 3, "take": 4, "camera": 2}
-    for name in ("a07_s01_e00_v01", "a1_s01_e00_v01", "x"):
+    for name in ("a07_s01_e00_v01", "a1_s01_e00_v01", "a01_s01_e00_v04", "x"):
         with pytest.raises(ValueError, match="the name is not of the form"):
             nw_ucla.parse_name(name)
 

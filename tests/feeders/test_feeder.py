@@ -109,6 +109,8 @@ def test_the_place_of_the_modality_counts(tiny_store):
         ("center", "must be a list"),
         ([{"center": {}, "min_max": {}}], "unknown transform"),
         ([{"center": {"joint": 99}}, "linspace_frames"], "no joint 99; the clips have 20"),
+        (["modality", "modality", "linspace_frames"], "modality is there twice"),
+        ([{"uniform_frames": {"seed": "abc"}}], "uniform_frames: seed must be of type int"),
     ],
 )
 def test_wrong_transforms(tiny_store, transforms, message):
@@ -116,9 +118,29 @@ def test_wrong_transforms(tiny_store, transforms, message):
         build_feeder(tiny_store, "test", transforms=transforms)
 
 
+def test_wrong_numbers_of_persons(tiny_store):
+    for number in (0, -1):
+        with pytest.raises(ValueError, match="num_person must be at least 1"):
+            build_feeder(tiny_store, transforms=TEST, num_person=number)
+
+
+def test_random_transforms_are_known(tiny_store):
+    assert build_feeder(tiny_store, transforms=TEST).random == []
+    assert build_feeder(tiny_store, transforms=TRAIN).random == ["view_rotation", "random_scale", "random_frames"]
+    for name, arguments, random in (
+        ("uniform_frames", {}, True), ("uniform_frames", {"seed": 0}, False), ("crop_resize", {}, True),
+        ("crop_resize", {"p_interval": [0.95]}, False),
+    ):  # fmt: skip
+        assert build_feeder(tiny_store, transforms=[{name: arguments}]).random == ([name] if random else [])
+
+
 @pytest.mark.gpu
 def test_gpu_makes_the_cpus_test_batches(tiny_store):
-    for transforms in (TEST, ["align", {"crop_resize": {"length": 16, "p_interval": [0.95]}}]):
+    for transforms in (
+        TEST,
+        ["align", {"crop_resize": {"length": 16, "p_interval": [0.95]}}],
+        [{"uniform_frames": {"length": 16, "num_clips": 3, "seed": 255}}],
+    ):
         cpu, gpu = (
             build_feeder(tiny_store, "test", "bone-motion", transforms, device=device).batch(range(8))[0].cpu()
             for device in ("cpu", "cuda")
@@ -155,6 +177,8 @@ def test_fewer_clips_than_a_batch(tiny_store):
 def test_mixing_in_batches(tiny_store):
     feeder = build_feeder(tiny_store, "train", transforms=TRAIN)
     batches = TrainBatches(feeder, 8, "reverse", 1, RebalancedPartial(feeder.graph, feeder.class_count))
-    x, target, _ = next(batches.epoch(0))
+    x, target, names = next(batches.epoch(0))
     again, _, _ = next(batches.epoch(0))
-    assert torch.equal(x, again) and target.other is not None and (target.share < 1).sum() <= 1
+    plain, _, _ = next(TrainBatches(feeder, 8, "reverse").epoch(0))
+    assert torch.equal(x, again) and target.label.tolist() == [feeder.label[feeder.names.index(n)] for n in names()]
+    assert (x != plain).flatten(1).any(dim=1).sum() == 1  # one clip of eight is mixed

@@ -62,5 +62,9 @@ def test_alpha_is_the_share_of_upper_joints():
     assert RebalancedPartial(NTU, [1]).alpha == pytest.approx(16 / 25)
     assert RebalancedPartial(build_graph("ucla"), [1]).alpha == pytest.approx(0.55)
     assert RebalancedPartial(NTU, [1], alpha=0.3).alpha == 0.3
-    with pytest.raises(ValueError, match="ratio"):
-        RebalancedPartial(NTU, [1], ratio=0)
+
+
+@pytest.mark.parametrize("wrong", [{"ratio": 0}, {"ratio": 2}, {"kappa": 0.5}, {"alpha": 5.0}, {"alpha": -0.1}])
+def test_arguments_out_of_range(wrong):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
+        RebalancedPartial(NTU, [1], **wrong)

@@ -78,6 +78,12 @@ def test_training_draws_differ_from_clip_to_clip():
     assert not torch.equal(*sampled(clips))
 
 
+@pytest.mark.parametrize("p_interval", [[1.5], [0.0], [-0.5, 1], [0.9, 0.5], [0.5, 0.7, 1], [], ["a"]])
+def test_crops_outside_the_clip_are_refused(p_interval):
+    with pytest.raises(ValueError, match="p_interval takes one or two shares over 0 and up to 1"):
+        crop_resize(numbered(10), rng(), 4, p_interval)
+
+
 @pytest.mark.parametrize("n", [10, 63, 64, 100, 300])
 def test_centre_crop_and_resize_is_torchs_interpolation(n):
     """CTR-GCN: int((1 - p) n / 2) frames go at either end, the rest is resized bilinearly."""

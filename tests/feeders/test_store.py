@@ -75,8 +75,33 @@ def test_a_failed_rewrite_keeps_the_old_store(store):
 
 def test_add_split(store):
     add_split(store, "lt", [2, 0])
-    add_split(store, "lt", [2])
+    add_split(store, "lt", [2], replace=True)
     assert Store(store).split("lt").tolist() == [2] and len(list(store.parent.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("test", "has a split test already"),
+        ("xsub", "cannot be beside the split xsub/test"),
+        ("train/lt", "cannot be beside the split train"),
+        ("/", "'/' is no name for a split"),
+        ("../x", "cannot|no name"),
+        ("", "no name for a split"),
+        ("a//b", "no name for a split"),
+    ],
+)
+def test_names_that_would_harm_other_splits(store, name, message):
+    before = store.read_bytes()
+    with pytest.raises(ValueError, match=message):
+        add_split(store, name, [0])
+    assert store.read_bytes() == before
+
+
+def test_a_store_without_clips_is_not_written(tmp_path):
+    with pytest.raises(ValueError, match="x.h5: there are no clips to write"):
+        write(tmp_path / "x.h5")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_unknown_and_empty_splits(store):

@@ -149,6 +149,37 @@ def test_align_puts_the_spine_on_z_and_the_shoulders_on_x():
     torch.testing.assert_close(clips.x.norm(dim=-1), distance, atol=1e-5, rtol=1e-5)
 
 
+def rotation_of_the_release(axis, angle):
+    """2s-AGCN's and PYSKL's rotation_matrix: counterclockwise about an axis, by Euler-Rodrigues parameters."""
+    if np.abs(axis).sum() < 1e-6 or abs(angle) < 1e-6:
+        return np.eye(3)
+    b, c, d = -axis / np.sqrt(axis @ axis) * np.sin(angle / 2)
+    a = np.cos(angle / 2)
+    return np.array([
+        [a * a + b * b - c * c - d * d, 2 * (b * c + a * d), 2 * (b * d - a * c)],
+        [2 * (b * c - a * d), a * a + c * c - b * b - d * d, 2 * (c * d + a * b)],
+        [2 * (b * d + a * c), 2 * (c * d - a * b), a * a + d * d - b * b - c * c],
+    ])  # fmt: skip
+
+
+@pytest.mark.parametrize("tilt", [None, 1e-1, 1e-2, 1e-3, 3e-4])
+def test_align_is_the_releases(tilt):
+    """PreNormalize3D in float64; tilt: spines that far (rad) from pointing exactly the wrong way."""
+    x = random_clips(N=20, T=2, seed=3)
+    if tilt:
+        x[:, 0, 0, 1] = x[:, 0, 0, 0] + torch.tensor([math.sin(tilt), 0, -math.cos(tilt)])
+    clips = make(x)
+    align(clips, None, center=1)
+    for n in range(20):
+        skeleton = x[n, :, 0].double().numpy()
+        skeleton = skeleton - skeleton[0, 1]
+        for (start, end), goal in (((0, 1), [0, 0, 1]), ((4, 8), [1, 0, 0])):
+            vector = skeleton[0, end] - skeleton[0, start]
+            angle = np.arccos(np.clip(vector @ goal / np.linalg.norm(vector), -1, 1))
+            skeleton = skeleton @ rotation_of_the_release(np.cross(vector, goal), angle).T
+        np.testing.assert_allclose(clips.x[n, :, 0], skeleton, atol=2e-3 if tilt else 1e-5)
+
+
 def test_align_first_turns_the_spine_upright():
     x = random_clips(N=1)
     x[..., 8, :] = x[..., 4, :]  # without shoulders there is no second turn

@@ -57,6 +57,16 @@ def test_unknown_names_and_arguments():
         build_model("ctrgcn", 4, 1, graph, dropout=0.5)
     with pytest.raises(ValueError, match="base_channels must be of type int"):
         build_model("ctrgcn", 4, 1, graph, base_channels="wide")
+    for width in (0, -8, 12):
+        with pytest.raises(ValueError, match="base_channels must be a multiple of 8"):
+            build_model("ctrgcn", 4, 1, graph, base_channels=width)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("channels", [2, 6])
+def test_other_numbers_of_input_channels(name, channels):
+    model = build_model(name, 4, 1, build_graph("ucla"), in_channels=channels, base_channels=8)
+    assert model(clips(2, 20, C=channels)).shape == (2, 4)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -35,11 +35,15 @@ def test_rows_seeds_and_empty_groups(tmp_path, capsys):
 
 def test_errors(tmp_path):
     fused = run(tmp_path / "fused", "ensemble_metrics.json")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "test_metrics.json").write_text("[]")
     for words, message in (
         (["CE"], "a row is NAME=DIRECTORY"),
         ([f"CE={fused}", "--plot", str(tmp_path / "p.png")], "needs a run directory among the rows"),
         ([f"CE={tmp_path / 'absent'}"], "holds no test_metrics.json"),
         ([], "are required: NAME=DIR"),
+        ([f"CE={broken}"], "test_metrics.json: lacks some of top1"),
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=message):
             main(words)

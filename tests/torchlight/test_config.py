@@ -20,9 +20,8 @@ def parse(*words, layers=()):
 
 
 def test_defaults_and_command_line():
-    assert parse() == SimpleNamespace(
-        config="", base_lr=0.1, num_epoch=65, nesterov=False, step=[], optimizer="SGD", model_args={}
-    )
+    defaults = {name: option.default for name, option in OPTIONS.items()}
+    assert parse() == SimpleNamespace(**defaults, origin=dict.fromkeys(OPTIONS, "default"))
     config = parse("--base-lr", "5e-4", "--num_epoch", "3", "--nesterov", "--step", "35", "55")
     assert (config.base_lr, config.num_epoch, config.nesterov, config.step) == (5e-4, 3, True, [35, 55])
     assert parse("--nesterov", "false").nesterov is False and parse("--base-lr", "1").base_lr == 1.0
@@ -42,6 +41,7 @@ def test_priority(tmp_path):
     config = parse("--model-args", "a=5", layers=[layer])
     assert (config.base_lr, config.num_epoch, config.model_args) == (0.2, 20, {"a": 5, "b": {"c": 2, "d": 3}})
     assert OPTIONS["model_args"].default == {}
+    assert config.origin["base_lr"] == "over.yaml" and config.origin["model_args"] == "command line"
 
 
 def test_yaml_numbers_without_a_dot_are_numbers():
@@ -87,7 +87,14 @@ def test_errors_of_the_command_line(words, message):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("a: [", "not valid YAML"), ("- 1\n", "a config is a list of"), ("base: x.yaml\n", "in a circle")],
+    [
+        ("a: [", "not valid YAML"),
+        ("- 1\n", "a config is a list of"),
+        ("base: x.yaml\n", "in a circle"),
+        ("base: 3\n", "base takes a file name"),
+        ("base: [a.yaml, 3]\n", "base takes a file name"),
+        ("a: {b: 1, c: 2, b: 3}\n", "b is there twice"),
+    ],
 )
 def test_bad_files(tmp_path, text, message):
     (tmp_path / "x.yaml").write_text(text)
@@ -101,15 +108,17 @@ def test_yaml_cannot_run_code(tmp_path):
         read_yaml(tmp_path / "x.yaml")
 
 
-def example(x, low=0.5, length=3, axes=(1, 2), name=None):
-    return low, length, axes, name
+def example(x, low=0.5, length=3, axes=(1, 2), seed: int | None = None):
+    return low, length, axes, seed
 
 
 def test_bind():
-    assert bind(example, {"low": 1, "axes": [3]}, "here", skip=("x",)) == {"low": 1.0, "axes": [3]}
+    assert bind(example, {"low": 1, "axes": [3], "seed": 3}, "here", ("x",)) == {"low": 1.0, "axes": [3], "seed": 3}
+    assert bind(example, {"seed": None}, "here", ("x",)) == {"seed": None}
     for arguments, message in (
         ({"lwo": 1}, r"here: unknown key lwo \(nearest: low\)"), ({"length": 1.5}, "here: length must be of type int"),
-        ({"x": 1}, "here: unknown key x"), ([1], "here: takes key: value pairs"),
+        ({"x": 1}, "here: unknown key x"),
+        ({"seed": "two"}, "here: seed must be of type int, not 'two'"), ([1], "here: takes key: value pairs"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             bind(example, arguments, "here", skip=("x",))

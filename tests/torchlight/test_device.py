@@ -5,10 +5,14 @@ from torchlight.device import counted_generator, counted_seed, parse_device
 
 
 def test_counted_draws():
-    assert counted_seed("feeder", 1, 2, 3) == counted_seed("feeder", 1, 2, 3, 0)
-    numbers = {counted_seed(purpose, seed, epoch, step, rank) for purpose in ("a", "b") for seed in range(3)
-               for epoch in range(3) for step in range(3) for rank in range(2)}  # fmt: skip
-    assert len(numbers) == 2 * 3 * 3 * 3 * 2
+    numbers = {
+        counted_seed(purpose, seed, epoch, step)
+        for purpose in ("a", "b")
+        for seed in range(4)
+        for epoch in range(4)
+        for step in range(4)
+    }
+    assert len(numbers) == 2 * 4**3
     first, again = (torch.rand(3, generator=counted_generator("x", 5, 1)) for _ in range(2))
     assert torch.equal(first, again)
 
