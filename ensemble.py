@@ -154,8 +154,9 @@ def stream_weights(streams, preset, alpha):
 
 
 def to_probabilities(scores, paths, wanted):
-    """Scores of all streams as they are, or if `wanted` as probabilities. Score files of PYSKL and BRL hold probabilities
-    already; ValueError where only some of the streams do and they are not wanted.
+    """Scores of all streams as they are, or if `wanted` as probabilities, which those of PYSKL and BRL are already.
+
+    Raises ValueError where only some of the streams hold probabilities and they are not wanted.
     """
     done = {stream: bool((s >= 0).all() and np.allclose(s.sum(axis=1), 1, atol=1e-3)) for stream, s in scores.items()}
     if not wanted:

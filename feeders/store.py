@@ -1,4 +1,4 @@
-"""The store: one HDF5 file for a data set, with all its splits.
+"""The store: one HDF5 file per data set, with all its splits.
 
     keypoint   (F, M, V, C) float32, contiguous: the frames of all clips, one clip after the other, absent bodies zero
     offset     (N,) int64    first frame of each clip

@@ -12,11 +12,13 @@ import pytest
 import torch
 import yaml
 
-from feeders import MIXINGS
+from data import prepare
+from feeders import MIXINGS, build_feeder
 from feeders.feeder import parse_transforms
 from graph import build_graph
 from main import configure, main
 from model import build_model
+from model.pretrained import from_published
 from torchlight import checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -177,6 +179,22 @@ def test_fine_tuning_from_weights(config, tmp_path, capsys):
     trained = scores(tmp_path / "b")  # the test of a fine-tuned model uses the classifier it has learned
     main(["--phase", "test", "--weights", str(tmp_path / "b" / "runs.pt")])
     assert same(trained, scores(tmp_path / "b"))
+
+
+def test_published_weights(config, golden, tmp_path, tiny_store):
+    state, _, _, _ = golden("ctrgcn_ucla")
+    state |= {"fc.weight": state["fc.weight"][:4].clone(), "fc.bias": state["fc.bias"][:4].clone()}
+    torch.save(state, tmp_path / "download.pt")
+    words = ["--config", str(config), "--phase", "test", "--weights", str(tmp_path / "download.pt")]
+    with pytest.raises(ValueError, match=r"download.pt: .*of another shape: blocks.0.gcn"):
+        main(words)
+    main([*words, "--model-args", "base_channels=64"])
+    feeder = build_feeder(tiny_store, transforms=["center", "min_max", {"linspace_frames": SAMPLING}])
+    with torch.no_grad():
+        expected = from_published(state, build_graph("ucla"), 1).eval()(feeder.batch(range(8))[0])
+    found = scores(tmp_path / "test-download")
+    np.testing.assert_allclose([found[name] for name in feeder.names], expected, rtol=1e-4, atol=1e-4)
+    assert json.loads((tmp_path / "test-download" / "test_metrics.json").read_text())["count"] == [8, 4, 2, 1]
 
 
 def test_profile(config, tmp_path, capsys):
@@ -374,6 +392,18 @@ def test_gpu_run_continues_bit_for_bit(config, tmp_path, device):
 
 
 # ---- configs
+
+
+@pytest.mark.slow
+def test_brl_finds_the_rare_actions_of_the_demo(tmp_path):
+    """What `make demo` shows: cross-entropy loses the few-shot classes, BRL does not."""
+    prepare.main(["demo", "--out", str(tmp_path / "demo.h5")])
+    few = {}
+    for method in ("ce", "brl"):
+        words = ["--data-path", str(tmp_path / "demo.h5"), "--work-dir", str(tmp_path / method)]
+        main(["--config", str(ROOT / "config" / "demo" / f"{method}.yaml"), *words])
+        few[method] = json.loads((tmp_path / method / "test_metrics.json").read_text())["few"]
+    assert few["brl"] > few["ce"] + 15
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT / "config")))
