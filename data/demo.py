@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data.check import describe
+from feeders.store import Store, StoreWriter
 from graph import build_graph
 
 GRAPH = build_graph("ntu")
@@ -66,6 +68,19 @@ class Pose:
 
 
 # ---------------------------------------------------------------------------------------------------------------- body
+
+
+def add_arguments(parser):
+    parser.add_argument("--out", default="data/demo.h5", help="the store to write [%(default)s]")
+    parser.add_argument("--seed", type=int, default=0, help="another seed, other clips [%(default)s]")
+
+
+def run(arguments):
+    """The generated data set to a store."""
+    with StoreWriter(arguments.out, "ntu", list(CLASSES), source=f"procedural, seed {arguments.seed}") as writer:
+        for name, label, keypoint, actor, split in demo_clips(arguments.seed):
+            writer.add(name, label, keypoint, split, subject=actor)
+    describe(Store(arguments.out))
 
 
 def make_body(seed, actor):

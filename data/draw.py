@@ -16,19 +16,21 @@ COLORS = ("#4a5568", "#2b6cb0", "#dd6b20", "#2b6cb0", "#dd6b20")  # trunk, left 
 def draw_clips(store, indices, path, steps=8):
     """Draw clips of a Store, one a row, `steps` frames from first to last side by side, seen from the front (x, y).
 
-    Bones have the colour of their body part: left blue, right orange.
+    Poses in a picture have y downwards. Bones have the colour of their body part: left blue, right orange.
     """
     graph = build_graph(store.layout)
     part = {joint: number for number, part in enumerate(graph.parts) for joint in part}
     figure, rows = plt.subplots(len(indices), 1, figsize=(1.3 * steps, 1.75 * len(indices)), squeeze=False)
     for axes, index in zip(rows[:, 0], indices, strict=True):
-        clip = store.clip(index)
+        clip = store.clip(index).copy()
+        if store.channels != "xyz":
+            clip[..., 1] *= -1
         frames = clip[np.linspace(0, len(clip) - 1, steps).astype(int)]
         seen = frames[(frames != 0).any(axis=(2, 3))]  # bodies that are there
         if not len(seen):
             seen = frames[:1, 0]
         low, high = seen[..., :2].min(axis=(0, 1)), seen[..., :2].max(axis=(0, 1))
-        step = 1.15 * (high[0] - low[0])
+        step = 1.15 * max(high[0] - low[0], 1e-6)
         for column, bodies in enumerate(frames):
             for body in bodies[(bodies != 0).any(axis=(1, 2))]:
                 for joint, parent in graph.bones:

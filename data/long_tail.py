@@ -2,7 +2,9 @@
 
 import numpy as np
 
-from . import ntu
+from data import ntu
+from feeders.store import Store, add_split
+from torchlight.files import replacing
 
 # How the clips of a class are ordered before they are shuffled. The NTU orders are those of BRL's published lists.
 ORDERS = {
@@ -10,6 +12,83 @@ ORDERS = {
     "xsub": ("performer", "setup", "camera", "replication", "action"),
     "xset": ("setup", "camera", "performer", "replication", "action"),
 }
+
+
+def add_arguments(parser):
+    parser.add_argument("--store", help="the store that gets the split")
+    parser.add_argument("--split", default="train", help="the split to take clips from [%(default)s]")
+    parser.add_argument("--name", help="the new split's name")
+    parser.add_argument("--overwrite", action="store_true", help="replace a split of that name")
+    parser.add_argument("--n-max", type=int, help="clips of the most frequent class")
+    parser.add_argument("--imbalance", type=float, help="imbalance factor: n_max / n_min")
+    parser.add_argument("--order", choices=list(ORDERS), help="order of the names before shuffling [name]")
+    parser.add_argument("--list", help="a file of clip names instead of a rule")
+    parser.add_argument("--names", help="a file of NTU RGB+D clip names instead of a store: write a list")
+    parser.add_argument("--protocol", choices=("xsub", "xview", "xset"), help="with --names: whose training clips")
+    parser.add_argument("--missing", help="with --names: a file of names to leave out")
+    parser.add_argument("--out", help="with --names: the list to write")
+
+
+def run(arguments):
+    """A long-tailed (or listed) split of a store; with --names a list of names, without any store."""
+    if (arguments.store is None) == (arguments.names is None):
+        raise ValueError("long-tail takes either --store or --names")
+    if arguments.names:
+        return write_long_tail_list(arguments)
+    if not arguments.name:
+        raise ValueError("--name is missing: what the new split is to be called")
+    store = Store(arguments.store)
+    position = {name: i for i, name in enumerate(store.name)}
+    if arguments.list:
+        chosen = read_names(arguments.list)
+        unknown = [name for name in chosen if name not in position]
+        if unknown:
+            raise ValueError(
+                f"{arguments.list}: {len(unknown)} names are not in {store.path}: {', '.join(unknown[:3])}"
+            )
+        if len(set(chosen)) < len(chosen):
+            raise ValueError(f"{arguments.list}: names a clip twice")
+    else:
+        index = store.split(arguments.split)
+        names = [store.name[i] for i in index]
+        chosen = long_tail(names, store.label[index], len(store.classes), *rule(arguments))
+        warn_of_small_classes(store.classes, np.bincount(store.label[index], minlength=len(store.classes)), arguments)
+    chosen = np.array([position[name] for name in chosen])
+    add_split(store.path, arguments.name, chosen, arguments.overwrite)
+    print(f"{store.path}: split {arguments.name}, {len(chosen)} clips")
+    print_counts(store.classes, np.bincount(store.label[chosen], minlength=len(store.classes)))
+
+
+def write_long_tail_list(arguments):
+    """A long-tailed list of NTU RGB+D names: for NTU 120 that of BRL; NTU 60's order is unknown."""
+    if not arguments.out or not arguments.protocol:
+        raise ValueError("--names takes NTU RGB+D clip names: give --protocol, and --out for the list")
+    missing = set(read_names(arguments.missing)) if arguments.missing else set()
+    names = [name for name in read_names(arguments.names) if name not in missing]
+    names = [name for name in names if ntu.is_train(name, arguments.protocol)]
+    if not names:
+        raise ValueError(f"{arguments.names}: no training clip of {arguments.protocol} is among the names")
+    labels = [ntu.parse_name(name)["action"] - 1 for name in names]
+    chosen = long_tail(names, labels, 120 if max(labels) >= 60 else 60, *rule(arguments))
+    with replacing(arguments.out, "w") as file:
+        file.writelines(f"{name}\n" for name in chosen)
+    print(f"{arguments.out}: {len(chosen)} of {len(names)} names")
+
+
+def warn_of_small_classes(classes, available, arguments):
+    for name, size, n in zip(
+        classes, class_sizes(len(classes), arguments.n_max, arguments.imbalance), available, strict=True
+    ):
+        if n < size:
+            print(f"note: {name} has only {n} of {size} clips")
+
+
+def rule(arguments):
+    for option in ("n_max", "imbalance"):
+        if getattr(arguments, option) is None:
+            raise ValueError(f"--{option.replace('_', '-')} is missing (or --list, for a list of names)")
+    order = arguments.order or (arguments.protocol if arguments.protocol in ORDERS else "name")
+    return arguments.n_max, arguments.imbalance, order
 
 
 def class_sizes(num_class, n_max, imbalance):
@@ -50,3 +129,8 @@ def read_names(path):
     if not names:
         raise ValueError(f"{path}: holds no names")
     return names
+
+
+def print_counts(classes, counts):
+    for label, (name, count) in enumerate(zip(classes, counts, strict=True)):
+        print(f"  {label:3d} {name}: {count}")

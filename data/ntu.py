@@ -1,15 +1,29 @@
-"""NTU RGB+D 60 and 120 (Shahroudy et al., CVPR 2016; Liu et al., TPAMI 2020): clip names and protocols."""
+"""NTU RGB+D 60 and 120 (Shahroudy et al., CVPR 2016; Liu et al., TPAMI 2020): names, protocols, raw skeleton files.
+
+Body selection and denoising follow CTR-GCN's preprocessing, which follows that of the SGN and VA-NN releases.
+"""
 
 import re
+import zipfile
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+
+import numpy as np
 
 NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})$")
 FIELDS = ("setup", "camera", "performer", "replication", "action")
+JOINTS = 25
 
 # The training subjects of the cross-subject protocols; those of NTU RGB+D 60 are the ones up to 40.
 TRAIN_SUBJECTS = frozenset((
     1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38, 45, 46, 47, 49, 50, 52, 53, 54, 55, 56,
     57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85, 86, 89, 91, 92, 93, 94, 95, 97, 98, 100, 103,
 ))  # fmt: skip
+PROTOCOLS = {60: ("xsub", "xview"), 120: ("xsub", "xset")}  # by the number of classes
+
+# A body seen in no more frames is noise, and so is one that is wider than SPREAD times its height in a share of
+# NOISY_SHARE of its frames.
+SHORT, SPREAD, NOISY_SHARE = 11, 0.8, 0.69754
 
 
 def parse_name(name):
@@ -33,3 +47,186 @@ def is_train(name, protocol):
     if protocol == "xset":
         return facts["setup"] % 2 == 0
     raise ValueError(f"unknown protocol {protocol!r}; there are xsub, xview, xset")
+
+
+def read_skeleton(data):
+    """Parse a .skeleton file.
+
+    data: its bytes. Returns (T, bodies): the number of frames in which there is any body, and for each body id, in the
+    order of appearance, (frames (n,) int64 counted among those T, joints (n, 25, 3) float32, in metres). Raises
+    ValueError saying what is wrong and where.
+    """
+    lines = data.decode("ascii", errors="replace").splitlines()
+    owner, frame_of, rows = {}, [], []
+    ids = []
+    place, T = 1, 0
+    for frame in range(_count(lines, 0, "frames")):
+        bodies = _count(lines, place, f"bodies of frame {frame}")
+        place += 1
+        for _ in range(bodies):
+            header = lines[place].split(None, 1) if place < len(lines) else ()
+            if not header:
+                raise ValueError(f"ends in frame {frame}, line {place + 1}")
+            joints = _count(lines, place + 1, "joints")
+            if joints != JOINTS:
+                raise ValueError(
+                    f"a body of {joints} joints in frame {frame}, line {place + 2}; {JOINTS} were expected"
+                )
+            rows += lines[place + 2 : place + 2 + JOINTS]
+            ids.append(owner.setdefault(header[0], len(owner)))
+            frame_of.append(T)
+            place += 2 + JOINTS
+        T += bodies > 0
+        if place > len(lines):
+            raise ValueError(f"ends in frame {frame}, line {len(lines)}")
+    if not rows:
+        raise ValueError("no body in any frame")
+    joints = _coordinates(rows).reshape(-1, JOINTS, 3)
+    ids, frame_of = np.asarray(ids), np.asarray(frame_of)
+    twice = len(np.unique(np.stack([ids, frame_of]), axis=1).T) < len(ids)
+    if twice:
+        raise ValueError("a body is there twice in a frame")
+    return T, {body: (frame_of[ids == number], joints[ids == number]) for body, number in owner.items()}
+
+
+def _count(lines, place, what):
+    """The whole number on a line: how many of something follow."""
+    try:
+        number = int(lines[place])
+    except (IndexError, ValueError):
+        found = f"{lines[place][:30]!r}" if place < len(lines) else "the end of the file"
+        raise ValueError(f"the number of {what} was expected in line {place + 1}, not {found}") from None
+    if not 0 <= number <= len(lines):  # each takes a line at least: no damaged number makes a long loop
+        raise ValueError(f"{number} {what}, line {place + 1}, but the file has {len(lines)} lines")
+    return number
+
+
+def _coordinates(rows):
+    """x, y, z of joint lines, which have twelve numbers each: (n, 3) float32."""
+    for row in rows:
+        if row.count(" ") != 11:
+            raise ValueError(f"a joint has not twelve numbers: {row[:60]!r}")
+    try:
+        xyz = np.loadtxt(rows, dtype=np.float32, comments=None, usecols=(0, 1, 2), ndmin=2)
+    except ValueError as error:
+        raise ValueError(f"a joint is not made of numbers ({' '.join(str(error).split())[:80]})") from None
+    if not np.isfinite(xyz).all():
+        raise ValueError(
+            f"a coordinate is not a finite number: {rows[int(np.flatnonzero(~np.isfinite(xyz).all(1))[0])][:60]!r}"
+        )
+    return xyz
+
+
+def motion(joints):
+    """How much a body moves: the variances of x, y and z over its joints and frames (n, 25, 3), summed."""
+    return joints.reshape(-1, 3).var(axis=0).sum()
+
+
+def select_bodies(bodies):
+    """Denoise: {id: (frames, joints)} -> the bodies that are people, [(frames, joints)], largest motion first.
+
+    A single body stays as it is. Of several, those seen in 11 frames or fewer go; then, unless it is the last, each
+    that is too wide in too many frames; one that is too wide in some counts with the smaller of its motion with and
+    without them. Raises ValueError where none is left.
+    """
+    if len(bodies) == 1:
+        return list(bodies.values())
+    left = {body: seen for body, seen in bodies.items() if len(seen[0]) > SHORT}
+    if not left:
+        raise ValueError(f"{len(bodies)} bodies, none of them in more than {SHORT} frames")
+    amount = {body: motion(joints) for body, (_, joints) in left.items()}
+    for body, (_, joints) in list(left.items()):
+        if len(left) == 1:
+            break
+        width, height, _ = np.moveaxis(np.ptp(joints, axis=1), 1, 0)
+        narrow = width <= SPREAD * height
+        if narrow.all():
+            continue
+        if 1 - narrow.mean() >= NOISY_SHARE:
+            del left[body]
+        else:
+            amount[body] = min(amount[body], motion(joints[narrow]))
+    return [left[body] for body in sorted(left, key=lambda body: -amount[body])]
+
+
+def arrange(T, bodies):
+    """Two persons from bodies [(frames, joints)], largest motion first: (T, 2, 25, 3) float32, absent persons 0.
+
+    The first body is person 1. Every other is a part of person 1 where it does not overlap with what person 1 has so
+    far by more than a frame, else of person 2 on the same condition, else it is left out.
+    """
+    clip = np.zeros((T, 2, JOINTS, 3), np.float32)
+    begin, end = [bodies[0][0][0], 0], [bodies[0][0][-1], 0]  # of the persons; the second one's is nothing yet
+    clip[bodies[0][0], 0] = bodies[0][1]
+    for frames, joints in bodies[1:]:
+        for person in range(2):
+            if min(end[person], frames[-1]) - max(begin[person], frames[0]) <= 0:
+                clip[frames, person] = joints
+                begin[person], end[person] = min(begin[person], frames[0]), max(end[person], frames[-1])
+                break
+    return clip
+
+
+def read_clip(data):
+    """The bytes of a .skeleton file -> (T, 2, 25, 3) float32, as CTR-GCN prepares NTU RGB+D, and its number of bodies.
+
+    Denoised, frames without any person cut, and moved so that joint 1 (spine middle) of person 1, in the first frame
+    that has person 1, is the origin. Unlike the release, a body that comes back under the same id is placed where it
+    was seen. Raises ValueError saying what is wrong.
+    """
+    T, bodies = read_skeleton(data)
+    clip = arrange(T, select_bodies(bodies))
+    clip = clip[clip.any(axis=(1, 2, 3))]
+    present = clip.any(axis=(2, 3))  # T, 2
+    origin = clip[present[:, 0].argmax(), 0, 1]
+    return np.where(present[..., None, None], clip - origin, 0), len(bodies)
+
+
+# ---- files
+
+
+def find_clips(sources):
+    """{clip name: where it lies} of .skeleton files below directories and inside zip files, by name.
+
+    A place is a path, or (zip file, member). Raises ValueError or OSError for a source without any.
+    """
+    found = {}
+    for source in map(Path, sources):
+        if source.is_dir():
+            places = {path.stem: str(path) for path in source.rglob("*.skeleton")}
+        else:
+            try:
+                with zipfile.ZipFile(source) as archive:
+                    members = [name for name in archive.namelist() if name.endswith(".skeleton")]
+            except zipfile.BadZipFile as error:
+                raise ValueError(f"{source}: neither a directory nor a readable zip file ({error})") from None
+            places = {PurePosixPath(name).stem: (str(source), name) for name in members}
+        if not places:
+            raise ValueError(f"{source}: no .skeleton files")
+        found.update(places)
+    return dict(sorted(found.items()))
+
+
+@lru_cache(maxsize=4)
+def _archive(path):
+    return zipfile.ZipFile(path)
+
+
+LARGEST = 64 << 20  # bytes; the largest file of NTU RGB+D has 2.5 million
+
+
+def load_clip(place):
+    """read_clip of a place: (clip, bodies, None), or (None, 0, what is wrong with it). For worker processes."""
+    try:
+        if isinstance(place, tuple):
+            archive = _archive(place[0])
+            size = archive.getinfo(place[1]).file_size
+        else:
+            size = Path(place).stat().st_size
+        if size > LARGEST:
+            raise ValueError(f"{size} bytes: too large for a clip")
+        data = archive.read(place[1]) if isinstance(place, tuple) else Path(place).read_bytes()
+        clip, bodies = read_clip(data)
+    except (ValueError, OSError, KeyError, zipfile.BadZipFile, RuntimeError) as error:
+        return None, 0, " ".join(str(error).split())
+    return clip, bodies, None

@@ -9,12 +9,34 @@ from pathlib import Path
 
 import numpy as np
 
+from data.bad import BadClips
+from data.check import describe
+from feeders.store import Store, StoreWriter
+
 CLASSES = {  # number in the file name: name; the labels are the places in this dict, 0 to 9
     1: "pick up with one hand", 2: "pick up with two hands", 3: "drop trash", 4: "walk around", 5: "sit down",
     6: "stand up", 8: "donning", 9: "doffing", 11: "throw", 12: "carry",
 }  # fmt: skip
 LABELS = {number: label for label, number in enumerate(CLASSES)}
 NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(0[123])$")
+
+
+def add_arguments(parser):
+    parser.add_argument("--source", required=True, help="the directory all_sqe")
+    parser.add_argument("--out", default="data/nw-ucla.h5", help="the store to write [%(default)s]")
+    parser.add_argument("--skip-bad", action="store_true", help="leave out unreadable clips, naming them")
+
+
+def run(arguments):
+    """NW-UCLA's JSON files to a store."""
+    source = Path(arguments.source)
+    if not source.is_dir():
+        raise NotADirectoryError(20, "not a directory", str(source))
+    bad = BadClips(arguments.skip_bad)
+    with StoreWriter(arguments.out, "ucla", list(CLASSES.values()), source="NW-UCLA all_sqe") as writer:
+        read(source, writer, bad)
+    describe(Store(arguments.out))
+    bad.report()
 
 
 def parse_name(name):
@@ -46,11 +68,10 @@ def read_clip(path):
     return skeleton[:, None]
 
 
-def read(source, writer, skip=None):
+def read(source, writer, bad):
     """Add every clip below the directory `source` to a StoreWriter: cameras 1 and 2 train, camera 3 test.
 
-    skip: None raises ValueError at the first bad file; a function is called with the message instead, and reading goes
-    on. Raises ValueError where there is no clip at all.
+    bad: a BadClips. Raises ValueError where there is no clip at all.
     """
     paths = sorted(Path(source).rglob("*.json"))
     if not paths:
@@ -58,10 +79,7 @@ def read(source, writer, skip=None):
     for path in paths:
         try:
             facts = parse_name(path.stem)
-            writer.add(
-                path.stem, facts.pop("label"), read_clip(path), "test" if facts["camera"] == 3 else "train", **facts
-            )
+            label, split = facts.pop("label"), "test" if facts["camera"] == 3 else "train"
+            writer.add(path.stem, label, read_clip(path), split, **facts)
         except ValueError as error:
-            if skip is None:
-                raise ValueError(f"{path}: {error} (--skip-bad leaves such files out)") from None
-            skip(f"{path}: {error}")
+            bad(path, error)

@@ -9,7 +9,8 @@ class Clips:
     x       (N, T, M, V, C) float32, the frames; T is the longest clip, a shorter one goes on with its last frame.
             They are fetched when x is first asked for: a frame sampler that comes first fetches only what it chose.
     length  (N,) int64, valid frames of each clip
-    joints  what transforms need of the layout: parent, grandparent and mirror (tensors), spine and shoulders
+    joints  what transforms need of the layout: parent, grandparent and mirror (tensors), spine and shoulders; and
+            score: None, or the channel that holds a score instead of a coordinate (the last)
     """
 
     def __init__(self, frames, offset, length, joints, device):
@@ -69,6 +70,15 @@ class Clips:
         self._x = torch.lerp(self._pick(below), self._pick(above), weight)
         self._index = None
         self.length = torch.full_like(self.length, below.shape[1])
+
+    @property
+    def axes(self):
+        """The number of coordinates; a channel behind them is a score."""
+        return self.x.shape[-1] if self.joints.score is None else self.joints.score
+
+    def move(self, x):
+        """Set the coordinates to x (N, T, M, V, axes); scores stay."""
+        self.x = x if self.joints.score is None else torch.cat([x, self.x[..., self.axes :]], dim=-1)
 
     def present(self):
         """(N, T, M, 1, 1) bool: the body has a coordinate other than 0 in the frame."""

@@ -13,7 +13,7 @@ from .balance import class_count, epoch_order
 from .clips import Clips
 from .mixing import Target
 from .modality import MODALITIES
-from .store import Store
+from .store import CHANNELS, Store
 from .transforms import FRAME_SAMPLERS, TRANSFORMS, is_random
 
 
@@ -76,6 +76,7 @@ class Feeder:
             mirror=tensor(graph.mirror),
             spine=layout.spine,
             shoulders=layout.shoulders,
+            score=CHANNELS[self.store.channels] if self.store.channels.endswith("s") else None,
         )
 
     def _place_frames(self):

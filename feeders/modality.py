@@ -1,4 +1,9 @@
-"""The six input streams: joints, bones and skips, and the motion of each."""
+"""The six input streams: joints, bones and skips, and the motion of each.
+
+Where the last channel is a score, that of a difference is the mean of the two scores (PYSKL, GenSkeFeat).
+"""
+
+import torch
 
 
 def joint(x, joints):
@@ -8,19 +13,27 @@ def joint(x, joints):
 
 def bone(x, joints):
     """Each joint minus its parent; the root is 0 (2s-AGCN, section 3.3)."""
-    return x - x[..., joints.parent, :]
+    return difference(x, x[..., joints.parent, :], joints)
 
 
 def skip(x, joints):
     """Each joint minus its grandparent; the root and its children are 0 (BRL, section III-E; InfoGCN's k = 2)."""
-    return x - x[..., joints.grandparent, :]
+    return difference(x, x[..., joints.grandparent, :], joints)
 
 
-def motion(x):
+def motion(x, joints):
     """The next frame minus this one; the last is 0 (CTR-GCN, PYSKL). x: (N, T, M, V, C)"""
     y = x.new_zeros(x.shape)
-    y[:, :-1] = x[:, 1:] - x[:, :-1]
+    y[:, :-1] = difference(x[:, 1:], x[:, :-1], joints)
     return y
+
+
+def difference(a, b, joints):
+    """a - b; of scores the mean."""
+    if joints.score is None:
+        return a - b
+    scores = (a[..., joints.score :] + b[..., joints.score :]) / 2
+    return torch.cat([a[..., : joints.score] - b[..., : joints.score], scores], dim=-1)
 
 
 STREAMS = {"joint": joint, "bone": bone, "skip": skip}
@@ -31,4 +44,4 @@ def to_modality(clips, rng, name="joint"):
     """Turn joint coordinates into the modality of this name."""
     stream, dash, _ = name.partition("-")
     x = STREAMS[stream](clips.x, clips.joints)
-    clips.x = motion(x) if dash else x
+    clips.x = motion(x, clips.joints) if dash else x

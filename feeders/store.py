@@ -8,7 +8,8 @@
     meta/...   (N,) int64    what the source knows: subject, camera, setup, replication
     split/...  int64         clips of a split, in order; names may have a slash (xsub/train)
 
-Attributes: format, layout (a name in graph.LAYOUTS), classes (JSON list of K names), source (where the clips are from).
+Attributes: format, layout (a name in graph.LAYOUTS, or a layout of one's own as JSON), classes (JSON list of K names),
+channels (a word in CHANNELS), source (where the clips are from).
 Nothing is padded or compressed, so that readers map the frames into memory instead of loading them.
 """
 
@@ -21,16 +22,22 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from graph import LAYOUTS
+from graph import LAYOUTS, Layout, describe_layout, read_layout
 
 FORMAT = "skeleton store 1"
+CHANNELS = {  # what the C numbers of a joint are: how many of them are coordinates
+    "xyz": 3,  # metres
+    "xy": 2,  # of the picture, -1 to 1 from its left to its right and from its top to its bottom
+    "xys": 2,  # the same, and the score of the pose estimator, 0 to 1
+}
 
 
 class Store:
     """A store opened for reading.
 
     keypoint (F, M, V, C) is mapped copy-on-write: reading it loads pages as they are needed, nothing is ever written
-    back. name: list; label, offset, length: int64 arrays; meta, splits: dicts of arrays. Raises ValueError or OSError
+    back. layout: a graph.Layout; channels: a word in CHANNELS; name: list; label, offset, length: int64 arrays; meta,
+    splits: dicts of arrays. Raises ValueError or OSError
     naming the file for what is not a sound store.
     """
 
@@ -42,7 +49,8 @@ class Store:
             with h5py.File(self.path, "r") as file:
                 if file.attrs.get("format") != FORMAT:
                     raise ValueError(f"its format is {file.attrs.get('format')!r}, not {FORMAT!r}")
-                self.layout = str(file.attrs["layout"])
+                layout = str(file.attrs["layout"])
+                self.channels = str(file.attrs.get("channels", "xyz"))
                 self.source = str(file.attrs["source"])
                 self.classes = json.loads(file.attrs["classes"])
                 self.name = [name.decode() for name in file["name"][:]]
@@ -57,6 +65,7 @@ class Store:
                 shape, dtype, start = keypoint.shape, keypoint.dtype, keypoint.id.get_offset()
         except (OSError, ValueError, KeyError) as error:
             raise ValueError(f"{path}: not a readable store: {' '.join(str(error).split())}") from None
+        self.layout = self._read_layout(layout)
         self._check(shape, dtype, start)
         self.keypoint = np.memmap(self.path, np.float32, "c", start, shape) if shape[0] else np.empty(shape, np.float32)
 
@@ -64,15 +73,26 @@ class Store:
         if isinstance(item, h5py.Dataset):
             self.splits[name] = item[:]
 
+    def _read_layout(self, layout):
+        try:
+            if layout in LAYOUTS:
+                return LAYOUTS[layout]
+            if layout.startswith("{"):
+                return read_layout(json.loads(layout))
+            raise ValueError(f"unknown layout {layout!r}; there are {', '.join(LAYOUTS)}")
+        except ValueError as error:
+            raise ValueError(f"{self.path}: {error}") from None
+
     def _check(self, shape, dtype, start):
         def insist(condition, message):
             if not condition:
                 raise ValueError(f"{self.path}: {message}")
 
-        insist(self.layout in LAYOUTS, f"unknown layout {self.layout!r}; there are {', '.join(LAYOUTS)}")
-        V, N, K = len(LAYOUTS[self.layout].joints), len(self.name), len(self.classes)
+        V, N, K = len(self.layout.joints), len(self.name), len(self.classes)
         insist(len(shape) == 4 and dtype == np.float32, "keypoint must be (F, M, V, C) float32")
-        insist(shape[2] == V, f"its clips have {shape[2]} joints; layout {self.layout} has {V}")
+        insist(shape[2] == V, f"its clips have {shape[2]} joints; layout {self.layout.name} has {V}")
+        insist(self.channels in CHANNELS, f"unknown channels {self.channels!r}; there are {', '.join(CHANNELS)}")
+        insist(shape[3] == len(self.channels), f"{shape[3]} channels, which are not {self.channels}")
         insist(shape[0] == 0 or start is not None, "keypoint must be stored contiguous and uncompressed")
         for key in ("label", "offset", "length"):
             insist(len(getattr(self, key)) == N, f"{key} has {len(getattr(self, key))} entries for {N} clips")
@@ -107,22 +127,76 @@ class StoreWriter:
     """Write a store, clip by clip; frames go to disk at once. A context manager.
 
     The store appears at `path` when the block ends well. If it ends with an exception, nothing is left behind and a
-    store that was there before stays.
+    store that was there before stays. resume=True is for long conversions: what was added before an exception or a kill
+    stays in hidden files beside the store, and the next writer with the same arguments goes on from there.
+
+    layout: a name in graph.LAYOUTS or a Layout; classes: the K names; channels: a word in CHANNELS.
     """
 
-    def __init__(self, path, layout, classes, source, num_person=1, num_channel=3):
+    def __init__(self, path, layout, classes, source, num_person=1, channels="xyz", resume=False):
         self.path = Path(path)
-        self.attributes = {"format": FORMAT, "layout": layout, "classes": json.dumps(classes), "source": source}
+        name = layout
+        if isinstance(layout, Layout):
+            name = layout.name if LAYOUTS.get(layout.name) == layout else json.dumps(describe_layout(layout))
+        else:
+            layout = LAYOUTS[layout]
+        self.attributes = {
+            "format": FORMAT,
+            "layout": name,
+            "classes": json.dumps(classes),
+            "channels": channels,
+            "source": source,
+        }
         self.num_class = len(classes)
-        self.shape = (num_person, len(LAYOUTS[layout].joints), num_channel)
+        self.shape = (num_person, len(layout.joints), len(channels))
         self.name, self.label, self.length, self.meta, self.splits = [], [], [], {}, {}
         self._names = set()
+        self.resume = resume
+        stem = f".{self.path.name}.{'partial' if resume else os.getpid()}"
+        self._spool_path = self.path.with_name(f"{stem}.frames")
+        self._journal_path = self.path.with_name(f"{stem}.clips")
+
+    def __contains__(self, name):
+        """Whether a clip of this name has been added."""
+        return name in self._names
 
     def __enter__(self):
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._spool_path = self.path.with_name(f".{self.path.name}.{os.getpid()}.frames")
-        self._spool = open(self._spool_path, "wb")
+        entries, size = self._read_journal() if self.resume else ([], 0)
+        self._spool = open(self._spool_path, "ab" if entries else "wb")
+        self._spool.truncate(size)
+        self._journal = open(self._journal_path, "w", encoding="utf-8") if self.resume else None
+        self._write_journal([self.attributes, *self.shape])
+        for entry in entries:
+            self._record(*entry)
         return self
+
+    def _read_journal(self):
+        """Clips added by an interrupted writer with the same arguments, and the bytes of their frames."""
+        if not self._journal_path.is_file() or not self._spool_path.is_file():
+            return [], 0
+        entries, available, size = [], self._spool_path.stat().st_size, 0
+        with open(self._journal_path, encoding="utf-8") as file:
+            for number, line in enumerate(file):
+                try:
+                    entry = json.loads(line)
+                except ValueError:
+                    break  # the line that was being written
+                if number == 0:
+                    if entry != [self.attributes, *self.shape]:
+                        return [], 0
+                    continue
+                size += 4 * entry[2] * int(np.prod(self.shape))
+                if size > available:
+                    return entries, size - 4 * entry[2] * int(np.prod(self.shape))
+                entries.append(entry)
+        return entries, size
+
+    def _write_journal(self, entry):
+        if self._journal:
+            self._spool.flush()  # a clip that the journal names has its frames in the file
+            self._journal.write(json.dumps(entry) + "\n")
+            self._journal.flush()
 
     def add(self, name, label, keypoint, split=None, **meta):
         """Add a clip: keypoint (T, M, V, C) with T >= 1, finite; label in range; meta: the same integers for all clips.
@@ -146,25 +220,35 @@ class StoreWriter:
             raise ValueError(f"clip {name}: there are two of this name")
         if self.name and set(meta) != set(self.meta):
             raise ValueError(f"clip {name}: has {sorted(meta)} where the clips before have {sorted(self.meta)}")
-        for group in [split] if isinstance(split, str) else split or []:
-            self.splits.setdefault(group, []).append(len(self.name))
         self._spool.write(np.ascontiguousarray(keypoint).tobytes())
+        self._record(name, int(label), len(keypoint), [split] if isinstance(split, str) else list(split or []), meta)
+
+    def _record(self, name, label, length, splits, meta):
+        self._write_journal([name, label, length, splits, meta])
+        for split in splits:
+            self.splits.setdefault(split, []).append(len(self.name))
         self.name.append(name)
         self._names.add(name)
         self.label.append(label)
-        self.length.append(len(keypoint))
+        self.length.append(length)
         for key, value in meta.items():
             self.meta.setdefault(key, []).append(value)
 
     def __exit__(self, kind, error, trace):
         self._spool.close()
+        if self._journal:
+            self._journal.close()
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        done = False
         try:
             if kind is None:
                 self._finish(temporary)
                 os.replace(temporary, self.path)
+                done = True
         finally:
-            self._spool_path.unlink(missing_ok=True)
+            if done or not self.resume:
+                self._spool_path.unlink(missing_ok=True)
+                self._journal_path.unlink(missing_ok=True)
             temporary.unlink(missing_ok=True)
 
     def _finish(self, temporary):

@@ -1,7 +1,7 @@
 """Normalisation and augmentation. Each transform takes Clips, changes them in place, and treats every clip by itself.
 
 A transform is called as transform(clips, rng, **arguments); rng is the torch.Generator of the step. Bodies that are
-absent (all zero) stay zero.
+absent (all zero) stay zero. Scores of a pose estimator, where the clips have them, stay as they are.
 """
 
 import math
@@ -15,8 +15,8 @@ from .sampling import crop_resize, linspace_frames, random_frames, uniform_frame
 def center(clips, rng, joint=1):
     """Move the origin to a joint of the first body in its first frame (CTR-GCN: joint 1, the spine)."""
     first = clips.first_frame()
-    origin = first[:, _joint(joint, first)]  # N, C
-    clips.x = (clips.x - origin[:, None, None, None]) * clips.present()
+    origin = first[:, _joint(joint, first), : clips.axes]  # N, axes
+    clips.move((clips.x[..., : clips.axes] - origin[:, None, None, None]) * clips.present())
 
 
 def align(clips, rng, center=1):
@@ -24,6 +24,8 @@ def align(clips, rng, center=1):
 
     Both as they are in the first frame of the first body, whose joint `center` there becomes the origin.
     """
+    if clips.joints.spine is None or clips.joints.shoulders is None:
+        raise ValueError("transforms: align: this layout names no spine and shoulders")
     first = clips.first_frame()
     origin = first[:, _joint(center, first), None]
     bottom, top = clips.joints.spine
@@ -79,27 +81,29 @@ def view_rotation(clips, rng, x=60.0, y=60.0):
     limit = torch.tensor([x, y, 0.0], device=clips.device) * (math.pi / 180)
     angles = (2 * torch.rand(len(clips), 3, generator=rng, device=clips.device) - 1) * limit
     about_x, about_y, _ = axis_rotations(angles)
-    clips.x = rotate(clips.x, (about_y @ about_x).transpose(1, 2))  # the release multiplies points from the left
+    clips.move(
+        rotate(clips.x[..., : clips.axes], (about_y @ about_x).transpose(1, 2))
+    )  # the release multiplies points from the left
 
 
 def random_rotation(clips, rng, theta=0.3):
     """Turn each clip by random angles, up to theta rad, about z, y and x; in 2D about the origin (PYSKL, CTR-GCN)."""
     angles = (2 * torch.rand(len(clips), 3, generator=rng, device=clips.device) - 1) * theta
-    if clips.x.shape[-1] == 2:
+    if clips.axes == 2:
         angles = angles * angles.new_tensor([0, 0, 1])
     about_x, about_y, about_z = axis_rotations(angles)
     rotation = about_z @ about_y @ about_x
-    if clips.x.shape[-1] == 2:
-        clips.x = torch.einsum("ntmvc,ndc->ntmvd", clips.x, rotation[:, :2, :2])
+    if clips.axes == 2:
+        clips.move(torch.einsum("ntmvc,ndc->ntmvd", clips.x[..., :2], rotation[:, :2, :2]))
     else:
         clips.x = rotate(clips.x, rotation)
 
 
 def random_scale(clips, rng, low=0.9, high=1.1, per_axis=True):
     """Scale each clip by a random factor, one for each axis (PYSKL, BRL) or one for all (CTR-GCN, NW-UCLA)."""
-    axes = clips.x.shape[-1] if per_axis else 1
+    axes = clips.axes if per_axis else 1
     factor = low + (high - low) * torch.rand(len(clips), axes, generator=rng, device=clips.device)
-    clips.x = clips.x * factor[:, None, None, None]
+    clips.move(clips.x[..., : clips.axes] * factor[:, None, None, None])
 
 
 def flip(clips, rng, p=0.5, mirror=True):
@@ -118,13 +122,13 @@ def flip(clips, rng, p=0.5, mirror=True):
 
 def min_max(clips, rng):
     """Scale each axis to [-1, 1] over all joints and frames of the clip (CTR-GCN, NW-UCLA). A flat axis becomes 0."""
-    x, present = clips.x, clips.present()
+    x, present = clips.x[..., : clips.axes], clips.present()
     infinity = torch.finfo(x.dtype).max
     low = torch.where(present, x, infinity).amin(dim=(1, 2, 3), keepdim=True)
     high = torch.where(present, x, -infinity).amax(dim=(1, 2, 3), keepdim=True)
     size = high - low
     scaled = (x - low) / torch.where(size > 0, size, 1) * 2 - 1
-    clips.x = torch.where(present & (size > 0), scaled, 0)
+    clips.move(torch.where(present & (size > 0), scaled, 0))
 
 
 TRANSFORMS = {

@@ -1,12 +1,15 @@
 """Layouts by name, and the graphs built from them."""
 
+from .coco import COCO
+from .custom import describe_layout, read_layout
 from .graph import Graph, Layout
 from .ntu import NTU
+from .openpose import OPENPOSE
 from .ucla import UCLA
 
-LAYOUTS = {layout.name: layout for layout in (NTU, UCLA)}
+LAYOUTS = {layout.name: layout for layout in (NTU, UCLA, COCO, OPENPOSE)}
 
-__all__ = ["LAYOUTS", "Graph", "Layout", "build_graph"]
+__all__ = ["LAYOUTS", "Graph", "Layout", "build_graph", "describe_layout", "read_layout"]
 
 
 def build_graph(layout, labeling="spatial"):

@@ -17,10 +17,10 @@ class Layout:
     pairs      (left, right) joints that change places in a mirror
     parts      the five body parts (trunk, left arm, right arm, left leg, right leg), a partition of the joints
     upper      the joints of the upper body; the others are the lower body (BRL, rebalanced partial mixup)
-    spine      (bottom, top) joints that define "up"
-    shoulders  (right, left) joints that define "across"
+    spine      (bottom, top) joints that define "up"; None where there are no such joints
+    shoulders  (right, left) joints that define "across", or None
 
-    Raises ValueError where the bones are no tree or the parts no partition.
+    Raises ValueError where the bones are no tree, the parts no partition, or an index is of no joint.
     """
 
     name: str
@@ -29,11 +29,15 @@ class Layout:
     pairs: tuple
     parts: tuple
     upper: tuple
-    spine: tuple
-    shoulders: tuple
+    spine: tuple | None = None
+    shoulders: tuple | None = None
 
     def __post_init__(self):
         V = len(self.joints)
+        named = [*self.bones, *self.pairs, *self.parts, self.upper, self.spine or (), self.shoulders or ()]
+        outside = [joint for joints in named for joint in joints if not 0 <= joint < V]
+        if outside:
+            raise ValueError(f"layout {self.name}: there is no joint {outside[0]}; there are {V}, counted from 0")
         children = [joint for joint, _ in self.bones]
         if len(self.bones) != V - 1 or len(set(children)) != V - 1:
             raise ValueError(f"layout {self.name}: {V} joints need {V - 1} bones, each with a joint of its own")
@@ -47,6 +51,11 @@ class Layout:
                 raise ValueError(f"layout {self.name}: the bones of joint {joint} do not lead to the root {self.root}")
         if sorted(j for part in self.parts for j in part) != list(range(V)):
             raise ValueError(f"layout {self.name}: the parts must hold every joint once")
+        if len(self.parts) != 5:
+            raise ValueError(f"layout {self.name}: {len(self.parts)} parts instead of five")
+        paired = [joint for pair in self.pairs for joint in pair]
+        if len(set(paired)) < len(paired):
+            raise ValueError(f"layout {self.name}: a joint is in two left-right pairs")
 
     @property
     def root(self):

@@ -29,7 +29,7 @@ def store(tmp_path):
 
 def test_round_trip(store):
     read = Store(store)
-    assert read.name == ["one", "two", "three"] and read.classes == ["a", "b"] and read.layout == "ucla"
+    assert read.name == ["one", "two", "three"] and read.classes == ["a", "b"] and read.layout.name == "ucla"
     assert (
         read.label.tolist() == [0, 1, 1]
         and read.length.tolist() == [3, 1, 5]

@@ -18,6 +18,7 @@ def make(x, length=None):
     N, T = x.shape[:2]
     graph = UCLA
     joints = SimpleNamespace(
+        score=None,
         parent=torch.tensor([p for _, p in graph.bones]), grandparent=torch.tensor([g for _, g in graph.skip]),
         mirror=torch.tensor(graph.mirror), spine=graph.layout.spine, shoulders=graph.layout.shoulders,
     )  # fmt: skip

@@ -1,0 +1,34 @@
+"""Work through many files with several processes, in order, with little memory."""
+
+import os
+from collections import deque
+from concurrent.futures import ProcessPoolExecutor
+from itertools import islice
+
+
+def ordered_map(function, tasks, workers=None, chunk=16):
+    """Yield function(task) for all tasks, in their order.
+
+    workers: processes; None: as many as there are cores; 1: none but this one. At most four chunks of tasks a worker
+    are under way, so results do not pile up if the consumer is slow. function must be importable by name.
+    """
+    workers = workers or os.cpu_count()
+    if workers == 1:
+        yield from map(function, tasks)
+        return
+    tasks = iter(tasks)
+    with ProcessPoolExecutor(workers) as pool:
+        pending = deque()
+        try:
+            while True:
+                while len(pending) < 4 * workers and (part := list(islice(tasks, chunk))):
+                    pending.append(pool.submit(_apply, function, part))
+                if not pending:
+                    return
+                yield from pending.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _apply(function, tasks):
+    return [function(task) for task in tasks]
