@@ -4,7 +4,7 @@ import numpy as np
 
 from data import ntu
 from feeders.store import Store, add_split
-from torchlight.files import replacing
+from torchlight.files import read_names, replacing
 
 # How the clips of a class are ordered before they are shuffled. The NTU orders are those of BRL's published lists.
 ORDERS = {
@@ -120,15 +120,6 @@ def long_tail(names, labels, num_class, n_max, imbalance, order="name", seed=0):
         random.shuffle(group)
         chosen += group[:size]
     return chosen
-
-
-def read_names(path):
-    """Clip names of a text file, one a line; empty lines do not count. Raises ValueError where there is none."""
-    with open(path, encoding="utf-8") as file:
-        names = [line.strip() for line in file if line.strip()]
-    if not names:
-        raise ValueError(f"{path}: holds no names")
-    return names
 
 
 def print_counts(classes, counts):

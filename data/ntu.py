@@ -9,6 +9,13 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from tqdm import tqdm
+
+from data.bad import BadClips
+from data.check import describe
+from data.parallel import ordered_map
+from feeders.store import Store, StoreWriter
+from torchlight.files import read_names
 
 NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})$")
 FIELDS = ("setup", "camera", "performer", "replication", "action")
@@ -20,10 +27,109 @@ TRAIN_SUBJECTS = frozenset((
     57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85, 86, 89, 91, 92, 93, 94, 95, 97, 98, 100, 103,
 ))  # fmt: skip
 PROTOCOLS = {60: ("xsub", "xview"), 120: ("xsub", "xset")}  # by the number of classes
+CLIPS = (948, 960)  # published clips of each action up to 60, and of each one above
+
+CLASSES = (
+    "drink water", "eat meal", "brush teeth", "brush hair", "drop", "pick up", "throw", "sit down", "stand up",
+    "clapping", "reading", "writing", "tear up paper", "put on jacket", "take off jacket", "put on a shoe",
+    "take off a shoe", "put on glasses", "take off glasses", "put on a hat or cap", "take off a hat or cap",
+    "cheer up", "hand waving", "kicking something", "reach into pocket", "hopping", "jump up", "phone call",
+    "play with phone or tablet", "type on a keyboard", "point to something", "taking a selfie", "check time",
+    "rub two hands", "nod head or bow", "shake head", "wipe face", "salute", "put palms together",
+    "cross hands in front", "sneeze or cough", "staggering", "falling down", "headache", "chest pain", "back pain",
+    "neck pain", "nausea or vomiting", "fan self", "punch or slap", "kicking", "pushing", "pat on back",
+    "point finger", "hugging", "giving object", "touch pocket", "shaking hands", "walking towards", "walking apart",
+    "put on headphone", "take off headphone", "shoot at basket", "bounce ball", "tennis bat swing",
+    "juggle table tennis ball", "hush", "flick hair", "thumb up", "thumb down", "make OK sign", "make victory sign",
+    "staple book", "counting money", "cutting nails", "cutting paper", "snap fingers", "open bottle",
+    "sniff or smell", "squat down", "toss a coin", "fold paper", "ball up paper", "play magic cube",
+    "apply cream on face", "apply cream on hand", "put on bag", "take off bag", "put object into bag",
+    "take object out of bag", "open a box", "move heavy objects", "shake fist", "throw up cap or hat",
+    "capitulate", "cross arms", "arm circles", "arm swings", "run on the spot", "butt kicks", "cross toe touch",
+    "side kick", "yawn", "stretch oneself", "blow nose", "hit with object", "wield knife", "knock over",
+    "grab stuff", "shoot with gun", "step on foot", "high-five", "cheers and drink", "carry object",
+    "take a photo", "follow", "whisper", "exchange things", "support somebody", "rock-paper-scissors",
+)  # fmt: skip
 
 # A body seen in no more frames is noise, and so is one that is wider than SPREAD times its height in a share of
 # NOISY_SHARE of its frames.
 SHORT, SPREAD, NOISY_SHARE = 11, 0.8, 0.69754
+FARTHEST = 1000  # metres; what is farther away is damage
+LARGEST = 64 << 20  # bytes; the largest file of NTU RGB+D has 2.5 million
+
+
+def add_arguments(parser):
+    parser.add_argument("--source", required=True, nargs="+", help="directories or zip files with the .skeleton files")
+    parser.add_argument("--out", help="the store to write [data/ntu60.h5 or data/ntu120.h5]")
+    parser.add_argument("--missing", help="a file of names to leave out: the published list of missing skeletons")
+    parser.add_argument("--workers", type=int, help="processes [one for each core]")
+    parser.add_argument("--strict", action="store_true", help="stop at the first file that cannot be read")
+
+
+def run(arguments):
+    """NTU RGB+D's raw skeleton files to a store, straight from the zip files too. A killed run goes on where it was."""
+    K = arguments.num_class
+    missing = set(read_names(arguments.missing)) if arguments.missing else set()
+    missing = {name.removesuffix(".skeleton") for name in missing}
+    places = find_clips(arguments.source)
+    wanted, dropped = choose(places, K, missing)
+    bad = BadClips(not arguments.strict, "without --strict such files are left out")
+    for name in dropped.pop("of another form of name", []):
+        bad(places[name], "its name is not a clip name of NTU RGB+D, like S001C002P003R002A013")
+    source = f"NTU RGB+D {K}, raw skeletons" + (f" but for {len(missing)} listed ones" if missing else "")
+    out = arguments.out or f"data/ntu{K}.h5"
+    with StoreWriter(out, "ntu", list(CLASSES[:K]), source, num_person=2, resume=True) as writer:
+        todo = [name for name in wanted if name not in writer]
+        if len(todo) < len(wanted):
+            print(f"{len(wanted) - len(todo)} clips are there from an interrupted run")
+        loaded = ordered_map(load_clip, [places[name] for name in todo], arguments.workers)
+        for name, (clip, count, error) in zip(tqdm(todo, unit="clip", disable=None), loaded, strict=True):
+            if error:
+                bad(_shown(places[name]), error)
+                continue
+            facts = parse_name(name)
+            splits = [f"{p}/{'train' if is_train(name, p) else 'test'}" for p in PROTOCOLS[K]]
+            writer.add(name, facts.pop("action") - 1, clip, splits, **facts, bodies=count)
+    store = Store(out)
+    describe(store)
+    report(store, dropped)
+    bad.report()
+
+
+def choose(places, num_class, missing):
+    """Names to read, in order, and {reason: names left out}."""
+    wanted, dropped = [], {}
+    for name in places:
+        if not NAME.match(name):
+            dropped.setdefault("of another form of name", []).append(name)
+        elif name in missing:
+            dropped.setdefault("in the list of missing skeletons", []).append(name)
+        elif not 1 <= parse_name(name)["action"] <= num_class:
+            dropped.setdefault(f"of actions beyond {num_class}", []).append(name)
+        else:
+            wanted.append(name)
+    return wanted, dropped
+
+
+def report(store, dropped):
+    """Print what was left out on purpose, bodies per clip, and the classes that are not as large as published."""
+    for reason, names in dropped.items():
+        print(f"{len(names)} clips {reason} were left out")
+    number, clips = np.unique(store.meta["bodies"], return_counts=True)
+    print("bodies a clip: " + ", ".join(f"{n} in {c}" for n, c in zip(number, clips, strict=True)))
+    counts = np.bincount(store.label, minlength=len(store.classes))
+    official = np.where(np.arange(len(counts)) < 60, *CLIPS)
+    short = np.flatnonzero(counts != official)
+    print(
+        f"{counts.sum()} of {official.sum()} published clips; {len(counts) - len(short)} classes are complete, "
+        f"{(counts == 0).sum()} have no clip"
+    )
+    for label in short[counts[short] > 0]:
+        print(f"  A{label + 1:03d} {store.classes[label]}: {counts[label]} of {official[label]}")
+
+
+def _shown(place):
+    return place if isinstance(place, str) else ": ".join(place)
 
 
 def parse_name(name):
@@ -110,10 +216,9 @@ def _coordinates(rows):
         xyz = np.loadtxt(rows, dtype=np.float32, comments=None, usecols=(0, 1, 2), ndmin=2)
     except ValueError as error:
         raise ValueError(f"a joint is not made of numbers ({' '.join(str(error).split())[:80]})") from None
-    if not np.isfinite(xyz).all():
-        raise ValueError(
-            f"a coordinate is not a finite number: {rows[int(np.flatnonzero(~np.isfinite(xyz).all(1))[0])][:60]!r}"
-        )
+    wrong = ~(np.abs(xyz) < FARTHEST).all(axis=1)  # NaN too
+    if wrong.any():
+        raise ValueError(f"a coordinate is not a place near the camera: {rows[int(wrong.argmax())][:60]!r}")
     return xyz
 
 
@@ -182,9 +287,6 @@ def read_clip(data):
     return np.where(present[..., None, None], clip - origin, 0), len(bodies)
 
 
-# ---- files
-
-
 def find_clips(sources):
     """{clip name: where it lies} of .skeleton files below directories and inside zip files, by name.
 
@@ -210,9 +312,6 @@ def find_clips(sources):
 @lru_cache(maxsize=4)
 def _archive(path):
     return zipfile.ZipFile(path)
-
-
-LARGEST = 64 << 20  # bytes; the largest file of NTU RGB+D has 2.5 million
 
 
 def load_clip(place):

@@ -43,6 +43,15 @@ def read_json(path):
             raise ValueError(f"{path}: not valid JSON ({error})") from None
 
 
+def read_names(path):
+    """Names of a text file, one a line; empty lines do not count. Raises ValueError where there is none."""
+    with open(path, encoding="utf-8") as file:
+        names = [line.strip() for line in file if line.strip()]
+    if not names:
+        raise ValueError(f"{path}: holds no names")
+    return names
+
+
 class _ArrayUnpickler(pickle.Unpickler):
     """Admits numpy arrays and scalars and plain containers, nothing that could run code."""
 

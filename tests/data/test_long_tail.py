@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from data import ntu
-from data.long_tail import class_sizes, long_tail, read_names
+from data.long_tail import class_sizes, long_tail
 from data.prepare import main
 from feeders import Store, StoreWriter
+from torchlight.files import read_names
 
 
 def test_class_sizes():
