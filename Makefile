@@ -18,7 +18,7 @@ $(VENV)/.installed: requirements.txt
 
 demo: $(VENV)/.installed
 	$(RUN) data/prepare.py demo --out $(STORE)
-	$(RUN) data/prepare.py check $(STORE) --plot $(DEMO)/clips.png
+	$(RUN) data/prepare.py check $(STORE) --plot $(DEMO)/clips.png --each-class
 	$(RUN) main.py --config config/demo/ce.yaml --work-dir $(DEMO)/ce/joint --overwrite
 	$(RUN) main.py --config config/demo/brl.yaml --work-dir $(DEMO)/brl/joint --overwrite
 	$(RUN) main.py --config config/demo/brl.yaml --work-dir $(DEMO)/brl/bone --modality bone --overwrite

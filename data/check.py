@@ -1,40 +1,111 @@
 """What is in a store, and what is wrong with it."""
 
+import hashlib
+from collections import Counter
+
 import numpy as np
 
 from data import draw
 from feeders.store import Store
 
+TRAIN, TEST = 1, 2
+
 
 def add_arguments(parser):
     parser.add_argument("store")
-    parser.add_argument("--plot", metavar="PNG", help="draw a clip of each class, of at most ten")
+    parser.add_argument("--plot", metavar="PNG", help="draw three random clips")
+    parser.add_argument(
+        "--each-class", action="store_true", help="with --plot: a clip of each class instead, up to ten"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="with --plot: other random clips [%(default)s]")
 
 
 def run(arguments):
-    """What is in a store; what is wrong with it."""
-    store = Store(arguments.store)
+    """What is in a store, and what is wrong with it: exit status 1 where there are faults."""
+    try:
+        store = Store(arguments.store)
+    except ValueError as error:
+        print(error)
+        print("1 fault: the store cannot be opened")
+        return 1
     describe(store)
-    findings = []
+    finite, faults = inspect_frames(store)
+    faults += shared_clips(store)
+    for fault in faults:
+        print(fault)
+    if arguments.plot:
+        draw.draw_clips(
+            store, choose(store, np.flatnonzero(finite), arguments.each_class, arguments.seed), arguments.plot
+        )
+    print(f"{len(faults) or 'no'} fault{'s' * (len(faults) != 1)}")
+    return 1 if faults else 0
+
+
+def inspect_frames(store):
+    """Read every clip; print lengths, bodies, empty frames, twins. Returns (N,) bool: finite; and faults, as text."""
+    finite, faults, first, twins = np.ones(len(store.name), bool), [], {}, []
+    bodies, empty_frames, with_empty = Counter(), 0, 0
+    side = split_sides(store)
     for i, name in enumerate(store.name):
         clip = store.clip(i)
-        if not np.isfinite(clip).all():
-            findings.append(f"clip {name}: coordinates that are not finite numbers")
-        elif not clip.any():
-            findings.append(f"clip {name}: all coordinates are 0")
+        finite[i] = np.isfinite(clip).all()
+        present = clip.any(axis=(2, 3))  # T, M
+        bodies[int(present.any(axis=0).sum())] += 1
+        empty = int((~present.any(axis=1)).sum())
+        empty_frames, with_empty = empty_frames + empty, with_empty + (empty > 0)
+        if not finite[i]:
+            faults.append(f"clip {name}: coordinates that are not finite numbers")
+        elif empty == len(clip):
+            faults.append(f"clip {name}: all coordinates are 0")
+        else:
+            other = first.setdefault(hashlib.blake2b(np.ascontiguousarray(clip), digest_size=16).digest(), i)
+            if side[other] | side[i] == TRAIN | TEST:
+                twins.append((store.name[other], name))
+    print("  bodies a clip: " + ", ".join(f"{n} in {c}" for n, c in sorted(bodies.items())))
+    print(f"  frames without a body: {empty_frames}, in {with_empty} clips")
+    print("  frames a clip:")
+    for line in histogram(store.length):
+        print(f"    {line}")
+    if twins:
+        print(f"  note: {len(twins)} clips of training and test have the same frames: {' and '.join(twins[0])}, …")
+    return finite, faults
+
+
+def split_sides(store):
+    """(N,): TRAIN or TEST for clips that are in such splits alone, 0 for those in both (two protocols) or in none."""
+    train, test = (np.zeros(len(store.name), bool) for _ in range(2))
+    for name, index in store.splits.items():
+        side = train if "train" in name else test if "test" in name else None
+        if side is not None:
+            side[index] = True
+    return np.where(train & ~test, TRAIN, np.where(test & ~train, TEST, 0))
+
+
+def shared_clips(store):
+    """Clips that are in a training split and in the test split beside it, as text."""
+    faults = []
     for train in (split for split in store.splits if "train" in split):
         test = train.rpartition("train")[0] + "test"
         shared = np.intersect1d(store.splits[train], store.splits.get(test, []))
         if len(shared):
-            findings.append(f"{len(shared)} clips are in {train} and in {test}: {store.name[int(shared[0])]}, …")
-    for finding in findings:
-        print(finding)
-    if arguments.plot:
-        present = np.unique(store.label)
-        picked = present[np.linspace(0, len(present) - 1, min(10, len(present))).astype(int)]
-        draw.draw_clips(store, [np.flatnonzero(store.label == label)[0] for label in picked], arguments.plot)
-    print("no faults found" if not findings else f"{len(findings)} faults")
-    return 1 if findings else 0
+            faults.append(f"{len(shared)} clips are in {train} and in {test}: {store.name[int(shared[0])]}, …")
+    return faults
+
+
+def histogram(length, bins=10, width=40):
+    """Lines of text: how many clips have how many frames."""
+    edges = np.unique(np.linspace(length.min(), length.max() + 1, bins + 1).astype(int))
+    counts, _ = np.histogram(length, edges)
+    for low, high, count in zip(edges, edges[1:] - 1, counts, strict=False):
+        yield f"{low:5d} to {high:5d} {'#' * -(-width * count // counts.max())} {count}"
+
+
+def choose(store, candidates, each_class, seed):
+    """Clips to draw: three random ones, or the first of each class, of at most ten classes."""
+    if not each_class:
+        return np.sort(np.random.default_rng(seed).permutation(candidates)[:3])
+    present, first = np.unique(store.label[candidates], return_index=True)
+    return candidates[first[np.linspace(0, len(present) - 1, min(10, len(present))).astype(int)]]
 
 
 def describe(store):

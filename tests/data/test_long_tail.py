@@ -87,14 +87,3 @@ def test_bad_input_leaves_the_store_as_it_was(store, tmp_path, words, message):
     with pytest.raises(ValueError, match=message):
         main(["long-tail", "--store", str(store), *[str(tmp_path / "list.txt") if w == "LIST" else w for w in words]])
     assert store.read_bytes() == before and len(list(tmp_path.iterdir())) == 2
-
-
-def test_check_finds_faults(tmp_path, capsys):
-    path = tmp_path / "x.h5"
-    with StoreWriter(path, "ucla", ["a", "b"], "test") as writer:
-        writer.add("good", 0, np.ones((2, 1, 20, 3)), ["train", "test"])
-        writer.add("zero", 1, np.zeros((2, 1, 20, 3)), "train")
-    assert main(["check", str(path)]) == 1
-    printed = capsys.readouterr().out
-    assert "clip zero: all coordinates are 0" in printed and "1 clips are in train and in test: good" in printed
-    assert "2 clips, 2 classes, 4 frames" in printed

@@ -93,7 +93,7 @@ def test_names():
             nw_ucla.parse_name(name)
 
 
-def test_the_complete_data_set(reference, tmp_path):
+def test_the_complete_data_set(reference, tmp_path, capsys):
     source = reference("datasets/nw-ucla/all_sqe")
     out = tmp_path / "x.h5"
     main(["nw-ucla", "--source", str(source), "--out", str(out)])
@@ -103,5 +103,6 @@ def test_the_complete_data_set(reference, tmp_path):
     assert np.bincount(store.label[store.splits["lt"]]).tolist() == [100, 77, 59, 46, 35, 27, 21, 16, 12, 10]
     assert not set(store.splits["lt"]) & set(store.splits["test"])
     assert main(["check", str(out)]) == 0
+    assert "note: 95 clips of training and test have the same frames: a02_s01_e00_v02" in capsys.readouterr().out
     clip = json.loads((source / "a05_s04_e02_v03.json").read_text())["skeletons"]
     np.testing.assert_allclose(store.clip(store.name.index("a05_s04_e02_v03"))[:, 0], clip, rtol=1e-6)
