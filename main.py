@@ -76,13 +76,7 @@ OPTIONS = {
     "save_score": Option(bool, True, "write test_score.pkl"),
 }  # fmt: skip
 UNSAVED = ("config", "phase", "resume", "overwrite")  # config.yaml leaves them to the command line that runs it again
-PLACE = (
-    *UNSAVED,
-    "work_dir",
-    "weights",
-    "ignore_weights",
-    "device",
-)  # a test or a resumed run does not take them from the run
+PLACE = (*UNSAVED, "work_dir", "weights", "ignore_weights", "device")  # a test or a resumed run does not inherit them
 FREE = (*PLACE, "log_interval", "save_interval", "save_score")  # may change in a resumed run: results stay the same
 
 

@@ -21,6 +21,14 @@ def add_arguments(parser):
     parser.add_argument("--overwrite", action="store_true", help="replace a split of that name")
     parser.add_argument("--n-max", type=int, help="clips of the most frequent class")
     parser.add_argument("--imbalance", type=float, help="imbalance factor: n_max / n_min")
+    parser.add_argument("--rule", choices=list(RULES), default="exponential", help="how sizes fall [%(default)s]")
+    parser.add_argument(
+        "--shots",
+        type=int,
+        nargs=2,
+        default=(20, 100),
+        help="printed groups: few < the first, many > the second [20 100]",
+    )
     parser.add_argument("--order", choices=list(ORDERS), help="order of the names before shuffling [name]")
     parser.add_argument("--list", help="a file of clip names instead of a rule")
     parser.add_argument("--names", help="a file of NTU RGB+D clip names instead of a store: write a list")
@@ -51,12 +59,16 @@ def run(arguments):
     else:
         index = store.split(arguments.split)
         names = [store.name[i] for i in index]
-        chosen = long_tail(names, store.label[index], len(store.classes), *rule(arguments))
-        warn_of_small_classes(store.classes, np.bincount(store.label[index], minlength=len(store.classes)), arguments)
+        sizes = sizes_from(arguments, len(store.classes))
+        chosen = long_tail(names, store.label[index], sizes, arguments.order or "name")
+        available = np.bincount(store.label[index], minlength=len(store.classes))
+        for name, size, n in zip(store.classes, sizes, available, strict=True):
+            if n < size:
+                print(f"note: {name} has only {n} of {size} clips")
     chosen = np.array([position[name] for name in chosen])
     add_split(store.path, arguments.name, chosen, arguments.overwrite)
     print(f"{store.path}: split {arguments.name}, {len(chosen)} clips")
-    print_counts(store.classes, np.bincount(store.label[chosen], minlength=len(store.classes)))
+    print_counts(store.classes, np.bincount(store.label[chosen], minlength=len(store.classes)), arguments.shots)
 
 
 def write_long_tail_list(arguments):
@@ -69,48 +81,56 @@ def write_long_tail_list(arguments):
     if not names:
         raise ValueError(f"{arguments.names}: no training clip of {arguments.protocol} is among the names")
     labels = [ntu.parse_name(name)["action"] - 1 for name in names]
-    chosen = long_tail(names, labels, 120 if max(labels) >= 60 else 60, *rule(arguments))
+    order = arguments.order or (arguments.protocol if arguments.protocol in ORDERS else "name")
+    chosen = long_tail(names, labels, sizes_from(arguments, 120 if max(labels) >= 60 else 60), order)
     with replacing(arguments.out, "w") as file:
         file.writelines(f"{name}\n" for name in chosen)
     print(f"{arguments.out}: {len(chosen)} of {len(names)} names")
 
 
-def warn_of_small_classes(classes, available, arguments):
-    for name, size, n in zip(
-        classes, class_sizes(len(classes), arguments.n_max, arguments.imbalance), available, strict=True
-    ):
-        if n < size:
-            print(f"note: {name} has only {n} of {size} clips")
-
-
-def rule(arguments):
+def sizes_from(arguments, num_class):
+    """Clips of each class by the command line's rule."""
     for option in ("n_max", "imbalance"):
         if getattr(arguments, option) is None:
             raise ValueError(f"--{option.replace('_', '-')} is missing (or --list, for a list of names)")
-    order = arguments.order or (arguments.protocol if arguments.protocol in ORDERS else "name")
-    return arguments.n_max, arguments.imbalance, order
+    return class_sizes(num_class, arguments.n_max, arguments.imbalance, arguments.rule)
 
 
-def class_sizes(num_class, n_max, imbalance):
+def exponential(num_class, n_max, imbalance):
     """n_c = int(n_max * (1 / imbalance) ** (c / (K - 1))) for c = 0 … K - 1 (Cui et al., CVPR 2019; BRL)."""
-    if num_class < 2 or n_max < 1 or imbalance < 1:
-        raise ValueError("a long tail needs at least 2 classes, n-max of at least 1 and imbalance of at least 1")
     return [int(n_max * (1 / imbalance) ** (c / (num_class - 1))) for c in range(num_class)]
 
 
-def long_tail(names, labels, num_class, n_max, imbalance, order="name", seed=0):
-    """Names of a long-tailed subset, class after class.
+def step(num_class, n_max, imbalance):
+    """n_max for the first half of the classes, int(n_max / imbalance) for the rest (Cao et al., NeurIPS 2019)."""
+    return [n_max if c < num_class / 2 else int(n_max / imbalance) for c in range(num_class)]
+
+
+RULES = {"exponential": exponential, "step": step}
+
+
+def class_sizes(num_class, n_max, imbalance, rule="exponential"):
+    """Clips of each class by a rule. Raises ValueError for numbers that make no long tail, or leave a class empty."""
+    if num_class < 2 or n_max < 1 or imbalance < 1:
+        raise ValueError("a long tail needs at least 2 classes, n-max of at least 1 and imbalance of at least 1")
+    sizes = RULES[rule](num_class, n_max, imbalance)
+    if min(sizes) < 1:
+        raise ValueError(f"n-max {n_max} and imbalance {imbalance:g} leave {sizes.count(0)} classes without a clip")
+    return sizes
+
+
+def long_tail(names, labels, sizes, order="name", seed=0):
+    """Names of a long-tailed subset, class after class. sizes: clips of each of the K classes.
 
     In every class the names are sorted by `order`, shuffled by numpy's legacy generator (seeded once, before the first
     class), and the first n_c are taken; all of them where there are fewer. Depends on names and labels alone.
     """
-    sizes = class_sizes(num_class, n_max, imbalance)
     fields = ORDERS[order]
 
     def key(name):
         return name if fields is None else tuple(ntu.parse_name(name)[field] for field in fields)
 
-    members = [[] for _ in range(num_class)]
+    members = [[] for _ in sizes]
     for name, label in zip(names, labels, strict=True):
         members[label].append(name)
     random = np.random.RandomState(seed)
@@ -122,6 +142,10 @@ def long_tail(names, labels, num_class, n_max, imbalance, order="name", seed=0):
     return chosen
 
 
-def print_counts(classes, counts):
-    for label, (name, count) in enumerate(zip(classes, counts, strict=True)):
-        print(f"  {label:3d} {name}: {count}")
+def print_counts(classes, counts, shots):
+    """The clips of each class, with its shot group (as torchlight.metrics has them), and the size of the groups."""
+    low, high = shots
+    groups = ["few" if n < low else "many" if n > high else "medium" for n in counts]
+    for label, (name, count, group) in enumerate(zip(classes, counts, groups, strict=True)):
+        print(f"  {label:3d} {name}: {count} ({group})")
+    print("  classes: " + ", ".join(f"{groups.count(group)} {group}" for group in ("many", "medium", "few")))

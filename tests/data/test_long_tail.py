@@ -10,6 +10,8 @@ from torchlight.files import read_names
 
 def test_class_sizes():
     assert class_sizes(10, 100, 10) == [100, 77, 59, 46, 35, 27, 21, 16, 12, 10]
+    assert class_sizes(10, 100, 10, "step") == [100] * 5 + [10] * 5
+    assert class_sizes(5, 100, 50, "step") == [100, 100, 100, 2, 2]
     assert class_sizes(10, 100, 50) == [100, 64, 41, 27, 17, 11, 7, 4, 3, 2]
     # BRL, table of data sets
     assert [sum(class_sizes(60, 600, f)) for f in (10, 50, 100)] == [14142, 9150, 7892]
@@ -18,6 +20,8 @@ def test_class_sizes():
     for wrong in ((1, 10, 10), (10, 0, 10), (10, 10, 0.5)):
         with pytest.raises(ValueError, match="a long tail needs"):
             class_sizes(*wrong)
+    with pytest.raises(ValueError, match="n-max 5 and imbalance 10 leave 3 classes without a clip"):
+        class_sizes(10, 5, 10)
 
 
 @pytest.mark.parametrize(("protocol", "n_max"), [("xset", 400), ("xsub", 600)])
@@ -36,9 +40,9 @@ def test_a_subset_by_hand():
     even, odd = sorted(names[::2]), sorted(names[1::2])
     random.shuffle(even)
     random.shuffle(odd)
-    backwards = long_tail(names[::-1], labels[::-1], 2, 6, 3)
-    assert long_tail(names, labels, 2, 6, 3) == even[:6] + odd[:2] == backwards
-    assert len(long_tail(names, labels, 2, 100, 10)) == 20  # a class gives what it has
+    backwards = long_tail(names[::-1], labels[::-1], [6, 2])
+    assert long_tail(names, labels, [6, 2]) == even[:6] + odd[:2] == backwards
+    assert len(long_tail(names, labels, [100, 10])) == 20  # a class gives what it has
 
 
 def test_protocols():

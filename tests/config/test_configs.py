@@ -1,0 +1,85 @@
+"""Every configuration that is shipped: its feeder, its model and a training step, on clips of its layout."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from feeders import Store, StoreWriter
+from graph import LAYOUTS, read_layout
+from main import configure, make_batches, make_feeder, make_model
+from model.loss import build_loss
+from torchlight.config import read_yaml
+
+ROOT = Path(__file__).parents[2]
+RUNS = sorted(
+    str(path.relative_to(ROOT / "config"))
+    for path in (ROOT / "config").glob("*/*.yaml")
+    if path.parent.name != "recipe" and path.name != "data.yaml"
+)
+
+
+def layout_of(data_path):
+    """The layout and the channels of a store, and its persons, by its name."""
+    stem = Path(data_path).stem
+    if stem in ("ntu60", "ntu120"):
+        return "ntu", "xyz", 2
+    if stem == "demo":
+        return "ntu", "xyz", 1
+    if stem == "nw-ucla":
+        return "ucla", "xyz", 1
+    if stem == "kinetics-skeleton":
+        return "openpose", "xys", 2
+    if stem == "custom":
+        return read_layout(read_yaml(ROOT / "config/custom/data.yaml")["layout"]), "xyz", 2
+    return "coco", "xys", 2
+
+
+@pytest.fixture
+def small_store(tmp_path):
+    """small_store(config): a store with the splits that the configuration names; 4 classes of 6, 3, 2 and 1 clips."""
+
+    def make(config):
+        layout, channels, persons = layout_of(config.data_path)
+        V = len(LAYOUTS[layout].joints if isinstance(layout, str) else layout.joints)
+        train, test = (getattr(config, f"{part}_feeder_args")["split"] for part in ("train", "test"))
+        rng = np.random.default_rng(0)
+        with StoreWriter(tmp_path / "x.h5", layout, list("abcd"), "test", persons, channels) as writer:
+            for label, count in enumerate((6, 3, 2, 1)):
+                for i in range(count):
+                    shape = (int(rng.integers(1, 150)), persons, V, len(channels))
+                    writer.add(f"{label}-{i}", label, rng.normal(size=shape), train)
+            writer.add("short", 0, rng.normal(size=(1, persons, V, len(channels))), test)
+        return Store(tmp_path / "x.h5")
+
+    return make
+
+
+@pytest.mark.parametrize("path", RUNS)
+def test_feeder_model_and_a_training_step(path, small_store, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    config = configure(["--config", f"config/{path}", "--batch-size", "2"])
+    assert config.work_dir == f"results/{path.removesuffix('.yaml')}/joint" and config.data_path.startswith("data/")
+    store = small_store(config)
+    train_set = make_feeder(config, store, "train_feeder_args", torch.device("cpu"))
+    test_set = make_feeder(config, store, "test_feeder_args", torch.device("cpu"))
+    assert train_set.random and not test_set.random
+    batches = make_batches(config, train_set)
+    model = make_model(config, train_set)
+    x, target, names = next(batches.epoch(0))
+    loss = build_loss(config.loss, train_set.class_count)(model(x), target)
+    loss.backward()
+    assert loss.isfinite() and len(names()) == 2
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    model.eval()
+    with torch.inference_mode():
+        assert model(test_set.batch([0])[0][:1]).isfinite().all()
+
+
+def test_every_benchmark_is_there():
+    present = {Path(path).parent.name for path in RUNS}
+    ntu = ("ntu60-xsub", "ntu60-xview", "ntu120-xsub", "ntu120-xset")
+    others = ("nw-ucla", "kinetics", "kinetics-skeleton", "finegym", "ucf101", "hmdb51")
+    expected = {*ntu, *(f"{name}-lt" for name in ntu), "nw-ucla-lt", *others, "uav-human-csv1", "uav-human-csv2"}
+    assert expected <= present
