@@ -1,6 +1,7 @@
 # make demo   install, then train, test and fuse on a generated data set (a few minutes on two CPU cores)
 # make test   install, then lint and test
 # make lint   lint alone
+# make bench  speed and memory, as ratios measured in one run
 # On Windows, or with an environment of your own, run the commands below by hand.
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ RUN     = $(VENV)/bin/python
 DEMO    = results/demo
 STORE   = data/demo.h5
 
-.PHONY: demo test lint
+.PHONY: demo test lint bench
 
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -35,3 +36,6 @@ test: $(VENV)/.installed lint
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+bench: $(VENV)/.installed
+	$(RUN) results/bench.py

@@ -162,7 +162,7 @@ def read_skeleton(data):
     order of appearance, (frames (n,) int64 counted among those T, joints (n, 25, 3) float32, in metres). Raises
     ValueError saying what is wrong and where.
     """
-    lines = data.decode("ascii", errors="replace").splitlines()
+    lines = data.decode("latin-1").rstrip().split("\n") if data.strip() else []
     owner, frame_of, rows = {}, [], []
     ids = []
     place, T = 1, 0
@@ -209,11 +209,11 @@ def _count(lines, place, what):
 
 def _coordinates(rows):
     """x, y, z of joint lines, which have twelve numbers each: (n, 3) float32."""
-    for row in rows:
-        if row.count(" ") != 11:
-            raise ValueError(f"a joint has not twelve numbers: {row[:60]!r}")
+    if "".join(rows).count(" ") != 11 * len(rows):
+        row = next((row for row in rows if row.count(" ") != 11), "")
+        raise ValueError(f"a joint has not twelve numbers: {row[:60]!r}")
     try:
-        xyz = np.loadtxt(rows, dtype=np.float32, comments=None, usecols=(0, 1, 2), ndmin=2)
+        xyz = np.loadtxt(rows, dtype=np.float32, comments=None, delimiter=" ", usecols=(0, 1, 2), ndmin=2)
     except ValueError as error:
         raise ValueError(f"a joint is not made of numbers ({' '.join(str(error).split())[:80]})") from None
     wrong = ~(np.abs(xyz) < FARTHEST).all(axis=1)  # NaN too

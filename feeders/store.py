@@ -14,6 +14,7 @@ Nothing is padded or compressed, so that readers map the frames into memory inst
 """
 
 import json
+import mmap
 import os
 import re
 import shutil
@@ -67,7 +68,10 @@ class Store:
             raise ValueError(f"{path}: not a readable store: {' '.join(str(error).split())}") from None
         self.layout = self._read_layout(layout)
         self._check(shape, dtype, start)
-        self.keypoint = np.memmap(self.path, np.float32, "c", start, shape) if shape[0] else np.empty(shape, np.float32)
+        self.keypoint, self._mapping = np.empty(shape, np.float32), None
+        if shape[0]:
+            self.keypoint = np.memmap(self.path, np.float32, "c", start, shape)
+            self._mapping = self.keypoint._mmap
 
     def _read_split(self, name, item):
         if isinstance(item, h5py.Dataset):
@@ -117,6 +121,11 @@ class Store:
         if not len(self.splits[name]):
             raise ValueError(f"{self.path}: split {name!r} is empty")
         return self.splits[name]
+
+    def release(self):
+        """Let go of the pages that were read so far; the system's file cache keeps them as long as it has room."""
+        if self._mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self._mapping.madvise(mmap.MADV_DONTNEED)
 
     def clip(self, index):
         """The frames of one clip, (T, M, V, C)."""

@@ -1,0 +1,168 @@
+"""Speed and memory, as ratios measured in one run: `make bench`. Prints a Markdown table; --out writes it too.
+
+python results/bench.py [parts …] [--out FILE]: all parts, or some of parsing, store.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from data import ntu
+from data.parallel import ordered_map
+from feeders import StoreWriter
+from torchlight.errors import guarded
+from torchlight.files import replacing
+
+
+def seconds(function, at_least=1.0):
+    """The shortest time of a call, of at least three calls and `at_least` seconds."""
+    times, begin = [], time.perf_counter()
+    while len(times) < 3 or time.perf_counter() - begin < at_least:
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+# ---- parsing of .skeleton files
+
+
+def skeleton_file(T, bodies, seed):
+    """The text of a .skeleton file of this size, as bytes."""
+    rng = np.random.default_rng(seed)
+    lines = [str(T)]
+    pose = rng.normal(size=(bodies, 25, 3)) * (0.1, 0.6, 0.1) + (0, 0, 3)
+    for _ in range(T):
+        pose += rng.normal(size=(bodies, 1, 3)) * 0.02
+        lines.append(str(bodies))
+        for body in range(bodies):
+            lines += [f"7205759403794{body:04d} 0 1 1 0 0 0 0.0123456 -0.2345678 2", "25"]
+            for x, y, z in pose[body]:
+                lines.append(f"{x:.7f} {y:.7f} {z:.7f} 277.4193 185.8224 1027.107 531.7205 -0.2059 0.0500 0.96 -0.1 2")
+    return "\n".join(lines).encode()
+
+
+def line_by_line(data):
+    """The yardstick: a straightforward parser, a numpy array for each joint."""
+    lines = iter(data.decode().splitlines())
+    bodies = {}
+    for _ in range(int(next(lines))):
+        for _ in range(int(next(lines))):
+            body = next(lines).split()[0]
+            joints = [np.array(next(lines).split()[:3], dtype=np.float32) for _ in range(int(next(lines)))]
+            bodies.setdefault(body, []).append(np.stack(joints))
+    return {body: np.stack(joints) for body, joints in bodies.items()}
+
+
+def parsing():
+    """Yield rows (what, measured, goal)."""
+    files = [skeleton_file(84, 1 + (i % 5 == 0), i) for i in range(20)]
+    for data in files[:1]:
+        ours = next(iter(ntu.read_skeleton(data)[1].values()))[1]
+        assert np.array_equal(ours, next(iter(line_by_line(data).values())))
+    yardstick = seconds(lambda: [line_by_line(data) for data in files])
+    ours = seconds(lambda: [ntu.read_skeleton(data) for data in files])
+    text = f"{yardstick / ours:.1f} x ({ours / len(files) * 1e3:.2f} against {yardstick / len(files) * 1e3:.2f} ms)"
+    yield ".skeleton parser against a line-by-line one, one core", text, "4 x"
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with tempfile.TemporaryDirectory() as directory:
+        places = []
+        for i in range(1500):
+            places.append(f"{directory}/S001C001P001R001A{i:04d}.skeleton")
+            Path(places[-1]).write_bytes(files[i % len(files)])
+        start = time.perf_counter()
+        one = [ntu.load_clip(place) for place in places]
+        alone = time.perf_counter() - start
+        start = time.perf_counter()
+        many = list(ordered_map(ntu.load_clip, places, workers))
+        together = time.perf_counter() - start
+    assert all(np.array_equal(a[0], b[0]) for a, b in zip(one, many, strict=True))
+    text = f"{alone / together:.2f} x with {workers} processes"
+    yield "preparing clips in parallel against one process", text, f"{0.85 * workers:.2f} x"
+
+
+# ---- a store of the size of NTU RGB+D 60
+
+
+def make_store(path, clips=56880, mean_length=84, seed=0):
+    """A generated store of 25 joints; a fifth of the clips have a second body."""
+    rng = np.random.default_rng(seed)
+    noise = rng.normal(size=(400, 2, 25, 3)).astype(np.float32)
+    with StoreWriter(path, "ntu", [f"class {i}" for i in range(60)], "generated", num_person=2) as writer:
+        for i in range(clips):
+            clip = noise[: int(rng.integers(mean_length // 2, 2 * mean_length - mean_length // 2 + 1))].copy()
+            clip[:, 1] *= i % 5 == 0
+            writer.add(f"clip {i}", i % 60, clip, "train" if i % 3 else "test")
+
+
+OPEN = """
+import os, sys, time
+import torch
+from feeders import build_feeder
+def resident():
+    fields = dict(line.split(":", 1) for line in open("/proc/self/status"))
+    return int(fields["VmRSS"].split()[0]) / 1024
+before, start = resident(), time.perf_counter()
+recipe = [{"crop_resize": {"length": 64}}, {"random_rotation": {"theta": 0.3}}]
+feeder = build_feeder(sys.argv[1], "train", transforms=recipe)
+feeder.batch(range(0, len(feeder), len(feeder) // 64))
+opened = time.perf_counter() - start
+first = resident() - before
+order = torch.randperm(len(feeder))
+for begin in range(0, len(order) // 4, 64):
+    feeder.batch(order[begin : begin + 64])
+quarter = resident() - before
+others = [build_feeder(sys.argv[1], "train", modality, recipe) for modality in ("bone", "joint-motion", "bone-motion")]
+for other in others:
+    other.batch(range(64))
+print(opened, first, quarter, resident() - before - quarter)
+"""
+
+
+def store():
+    """Yield rows (what, measured, goal)."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "ntu60.h5"
+        make_store(path)
+        size = path.stat().st_size / 2**20
+        root = Path(__file__).resolve().parents[1]
+        printed = subprocess.run(
+            [sys.executable, "-c", OPEN, path], cwd=root, capture_output=True, text=True, check=True
+        ).stdout
+        opened, first, quarter, streams = map(float, printed.split())
+    name = f"56,880 clips, {size / 1024:.1f} GB"
+    yield f"{name}: opening and the first batch", f"{opened:.2f} s", "2 s"
+    yield f"{name}: memory of a feeder, first batch", f"{first:.0f} MB", "500 MB"
+    yield f"{name}: the same after a quarter of an epoch", f"{quarter:.0f} MB", "500 MB"
+    yield f"{name}: three more streams of it", f"{streams:.0f} MB more", "no copy"
+
+
+PARTS = {"parsing": parsing, "store": store}
+
+
+def main(argv):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="what to measure [everything]")
+    parser.add_argument("--out", help="a file for the table")
+    arguments = parser.parse_args(argv)
+    lines = ["| what | measured | goal |", "| --- | --- | --- |"]
+    print("\n".join(lines))
+    for part in arguments.parts or PARTS:
+        for row in PARTS[part]():
+            lines.append(f"| {' | '.join(row)} |")
+            print(lines[-1], flush=True)
+    if arguments.out:
+        with replacing(arguments.out, "w") as file:
+            file.write("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    guarded(main)
