@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data import check, demo, long_tail, ntu, nw_ucla
+from data import check, custom, demo, kinetics, long_tail, ntu, nw_ucla, pyskl
 from torchlight.errors import guarded
 
 # command: what it does, the module with add_arguments(parser) and run(arguments), fixed arguments
@@ -15,6 +15,9 @@ COMMANDS = {
     "nw-ucla": ("NW-UCLA from its JSON files", nw_ucla, {}),
     "ntu60": ("NTU RGB+D 60 from its .skeleton files", ntu, {"num_class": 60}),
     "ntu120": ("NTU RGB+D 120 from its .skeleton files", ntu, {"num_class": 120}),
+    "pyskl": ("PYSKL's annotation pickles", pyskl, {}),
+    "kinetics": ("Kinetics-Skeleton from its JSON files", kinetics, {}),
+    "custom": ("clips of your own, which a YAML describes", custom, {}),
     "long-tail": ("add a long-tailed split to a store", long_tail, {}),
     "check": ("say what is in a store, and what is wrong with it", check, {}),
 }

@@ -229,8 +229,11 @@ class StoreWriter:
             raise ValueError(f"clip {name}: there are two of this name")
         if self.name and set(meta) != set(self.meta):
             raise ValueError(f"clip {name}: has {sorted(meta)} where the clips before have {sorted(self.meta)}")
+        splits = [split] if isinstance(split, str) else list(split or [])
+        for new in set(splits) - set(self.splits):
+            check_split(new, self.splits)
         self._spool.write(np.ascontiguousarray(keypoint).tobytes())
-        self._record(name, int(label), len(keypoint), [split] if isinstance(split, str) else list(split or []), meta)
+        self._record(name, int(label), len(keypoint), splits, meta)
 
     def _record(self, name, label, length, splits, meta):
         self._write_journal([name, label, length, splits, meta])
@@ -284,20 +287,28 @@ class StoreWriter:
             os.fsync(file.fileno())
 
 
+def check_split(name, others=()):
+    """Raise ValueError for what is no name for a split, or would be a directory of another one or lie below one."""
+    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", name):
+        raise ValueError(f"{name!r} is no name for a split: letters, digits, '.', '_', '-' and slashes between them")
+    for other in others:
+        if other.startswith(f"{name}/") or name.startswith(f"{other}/"):
+            raise ValueError(f"a split {name} cannot be beside the split {other}")
+
+
 def add_split(path, name, index, replace=False):
     """Add a split to a store, or replace one. The changed copy takes the store's place when it is complete.
 
-    name: words of letters, digits and "._-", which slashes may separate. Raises ValueError for another one, one that
-    is there already, and one that would be a directory of another or lie below another.
+    Raises ValueError as check_split does, and for a name that is there already.
     """
     path = Path(path)
-    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", name):
-        raise ValueError(f"{name!r} is no name for a split: letters, digits, '.', '_', '-' and slashes between them")
-    for other in Store(path).splits:
-        if other == name and not replace:
-            raise ValueError(f"{path}: has a split {name} already (--overwrite replaces it)")
-        if other.startswith(f"{name}/") or name.startswith(f"{other}/"):
-            raise ValueError(f"{path}: a split {name} cannot be beside the split {other}")
+    splits = Store(path).splits
+    try:
+        check_split(name, splits)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    if name in splits and not replace:
+        raise ValueError(f"{path}: has a split {name} already (--overwrite replaces it)")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         shutil.copyfile(path, temporary)

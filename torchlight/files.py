@@ -1,6 +1,5 @@
 """Files that are whole or absent, and pickles read as data. No PyTorch here: what fuses scores starts at once."""
 
-import io
 import json
 import os
 import pickle
@@ -68,10 +67,9 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 def load_pickle(path):
     """Read a pickle of numpy arrays and plain containers. Raises ValueError or OSError naming the file."""
-    data = Path(path).read_bytes()
-    try:
-        return _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
-    except Exception as error:  # a damaged pickle can raise nearly anything
-        raise ValueError(
-            f"{path}: not a readable pickle of arrays ({str(error)[:200] or type(error).__name__})"
-        ) from None
+    with open(path, "rb") as file:
+        try:
+            return _ArrayUnpickler(file, encoding="latin1").load()
+        except Exception as error:  # a damaged pickle can raise nearly anything
+            message = str(error)[:200] or type(error).__name__
+            raise ValueError(f"{path}: not a readable pickle of arrays ({message})") from None

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from feeders import Store, StoreWriter, add_split
+from graph import read_layout
 
 
 def clip(length, value=1.0, joints=20):
@@ -145,3 +146,46 @@ def test_truncated_and_foreign_files(store, tmp_path):
         Store(other)
     with pytest.raises(FileNotFoundError):
         Store(tmp_path / "absent.h5")
+
+
+@pytest.mark.parametrize(
+    ("split", "message"), [("a b", "'a b' is no name"), ("", "is no name"), ("x/y", "beside the split x")]
+)
+def test_a_wrong_name_of_a_split_adds_nothing(tmp_path, split, message):
+    with StoreWriter(tmp_path / "x.h5", "ucla", ["a"], "test") as writer:
+        writer.add("one", 0, np.ones((1, 1, 20, 3)), "x")
+        with pytest.raises(ValueError, match=message):
+            writer.add("two", 0, np.ones((1, 1, 20, 3)), ["x", split])
+    assert Store(tmp_path / "x.h5").name == ["one"]
+
+
+def test_a_layout_of_ones_own(tmp_path):
+    layout = read_layout(
+        {
+            "name": "stick",
+            "joints": 5,
+            "edges": [[0, 1], [0, 2], [0, 3], [3, 4]],
+            "root": 0,
+            "pairs": [[1, 2]],
+            "parts": {"trunk": [0], "left_arm": [1], "right_arm": [2], "left_leg": [3], "right_leg": [4]},
+        }  # fmt: skip
+    )
+    with StoreWriter(tmp_path / "x.h5", layout, ["a"], "test", channels="xys") as writer:
+        writer.add("one", 0, np.ones((2, 1, 5, 3)), "train")
+    store = Store(tmp_path / "x.h5")
+    assert store.layout == layout and store.channels == "xys"
+    for key, value, message in (("layout", "{}", "key name is missing"), ("channels", "zyx", "unknown channels 'zyx'")):
+        with h5py.File(tmp_path / "x.h5", "r+") as file:
+            old = file.attrs[key]
+            file.attrs[key] = value
+        with pytest.raises(ValueError, match=f"x.h5: .*{message}"):
+            Store(tmp_path / "x.h5")
+        with h5py.File(tmp_path / "x.h5", "r+") as file:
+            file.attrs[key] = old
+
+
+def test_released_pages_come_back(tiny_store):
+    store = Store(tiny_store)
+    before = store.keypoint.copy()
+    store.release()
+    np.testing.assert_array_equal(store.keypoint, before)
