@@ -18,22 +18,26 @@ def draw_clips(store, indices, path, steps=8):
 
     Poses in a picture have y downwards. Bones have the colour of their body part: left blue, right orange.
     """
-    graph = build_graph(store.layout)
+    graph, planar = build_graph(store.layout), store.channels != "xyz"
     part = {joint: number for number, part in enumerate(graph.parts) for joint in part}
     figure, rows = plt.subplots(len(indices), 1, figsize=(1.3 * steps, 1.75 * len(indices)), squeeze=False)
     for axes, index in zip(rows[:, 0], indices, strict=True):
         clip = store.clip(index).copy()
-        if store.channels != "xyz":
+        if planar:
             clip[..., 1] *= -1
         frames = clip[np.linspace(0, len(clip) - 1, steps).astype(int)]
         seen = frames[(frames != 0).any(axis=(2, 3))]  # bodies that are there
         if not len(seen):
             seen = frames[:1, 0]
         low, high = seen[..., :2].min(axis=(0, 1)), seen[..., :2].max(axis=(0, 1))
-        step = 1.15 * max(high[0] - low[0], 1e-6)
+        width, height = high - low
+        gap = 0.15 * width if store.keypoint.shape[1] == 1 else 0.5 * height  # pairs stand apart from pairs
+        step = max(width + gap, 1e-6)
         for column, bodies in enumerate(frames):
             for body in bodies[(bodies != 0).any(axis=(1, 2))]:
                 for joint, parent in graph.bones:
+                    if planar and not (body[joint, :2].any() and body[parent, :2].any()):
+                        continue  # the pose estimator did not see it
                     x, y = body[[joint, parent], 0] + column * step, body[[joint, parent], 1]
                     axes.plot(x, y, color=COLORS[part[joint]], linewidth=1.6, solid_capstyle="round")
         axes.set(aspect="equal", xlim=(low[0] - 0.1 * step, high[0] + (steps - 1) * step + 0.1 * step))

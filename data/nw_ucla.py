@@ -54,7 +54,7 @@ def read_clip(path):
         frames = json.loads(Path(path).read_text(encoding="utf-8"))["skeletons"]
         with np.errstate(over="ignore"):  # a number too large becomes infinite, and is found below
             skeleton = np.asarray(frames, dtype=np.float64).astype(np.float32)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(
             f"not a readable clip ({type(error).__name__}: {' '.join(str(error).split())[:100]})"
         ) from None

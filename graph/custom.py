@@ -35,14 +35,17 @@ def read_layout(content):
     def index(joint, key):
         if isinstance(joint, int) and not isinstance(joint, bool) and 0 <= joint < len(joints):
             return joint
-        if joint in number:
+        if isinstance(joint, str) and joint in number:
             return number[joint]
         raise ValueError(f"layout: {key}: there is no joint {joint!r}; there are {len(joints)}, counted from 0")
 
     def indices(value, key, size=None):
         if not isinstance(value, list | tuple) or (size and len(value) != size):
             raise ValueError(f"layout: {key}: {f'{size} joints' if size else 'a list'} expected, not {value!r}")
-        return tuple(index(joint, key) for joint in value)
+        found = tuple(index(joint, key) for joint in value)
+        if len(set(found)) < len(found):
+            raise ValueError(f"layout: {key}: {value!r} has a joint twice")
+        return found
 
     def pairs(key):
         if not isinstance(content[key], list | tuple):

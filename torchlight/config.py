@@ -66,7 +66,7 @@ def _read_yaml(path, above):
         raise ValueError(f"{path}: base files include each other in a circle")
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path}: a config is a list of `key: value` lines")

@@ -47,6 +47,7 @@ BAD = {
     "empty": ([], "no frames"),
     "ragged": ([[[0, 0, 0]] * 20, [[0, 0, 0]] * 3], "not a readable clip"),
     "words": ("hello", "not a readable clip"),
+    "longer": ([[[10**400, 0, 0]] * 20], "not a readable clip"),
     "huge": ([[[1e300, 0, 0]] * 20], "not a finite number"),
 }
 
@@ -68,7 +69,7 @@ def test_skip_bad_names_each_and_goes_on(source, capsys):
     (source / "a03_s01_e00_v01.json").write_text('{"skeletons": [[')
     assert prepare(source, "--skip-bad").name == ["a01_s01_e00_v01", "a12_s02_e00_v03"]
     printed = capsys.readouterr().out
-    assert "8 clips were left out" in printed and printed.count("skipped ") == 8 and "notes.json: the name" in printed
+    assert "9 clips were left out" in printed and printed.count("skipped ") == 9 and "notes.json: the name" in printed
 
 
 def test_nothing_but_bad_clips(tmp_path):
