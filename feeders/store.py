@@ -278,11 +278,12 @@ class StoreWriter:
             for key, index in self.splits.items():
                 file[f"split/{key}"] = np.asarray(index, dtype=np.int64)
             keypoint = file.create_dataset("keypoint", (int(length.sum()), *self.shape), np.float32)
-            frames = np.memmap(self._spool_path, np.float32, "r", shape=keypoint.shape)
-            block = max(1, (64 << 20) // (4 * int(np.prod(self.shape))))
-            for first in range(0, len(frames), block):
-                keypoint[first : first + block] = frames[first : first + block]
-            del frames
+            size = int(np.prod(self.shape))
+            block = max(1, (16 << 20) // (4 * size))
+            with open(self._spool_path, "rb") as spool:  # read, not mapped: what is mapped counts as memory in use
+                for first in range(0, len(keypoint), block):
+                    frames = np.fromfile(spool, np.float32, size * min(block, len(keypoint) - first))
+                    keypoint[first : first + block] = frames.reshape(-1, *self.shape)
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
 

@@ -87,6 +87,26 @@ def parsing():
     assert all(np.array_equal(a[0], b[0]) for a, b in zip(one, many, strict=True))
     text = f"{alone / together:.2f} x with {workers} processes"
     yield "preparing clips in parallel against one process", text, f"{0.85 * workers:.2f} x"
+    peaks = [peak_of_preparing(files, clips) for clips in (500, 3000)]
+    text = f"{peaks[0]:.0f} MB for 500 clips, {peaks[1]:.0f} MB for 3,000"
+    yield "peak memory of `prepare.py ntu60`, the larger of its processes", text, "1,000 MB for any number"
+
+
+def peak_of_preparing(files, clips):
+    """MB that the command holds at most while it makes a store of so many clips."""
+    with tempfile.TemporaryDirectory() as directory:
+        for i in range(clips):
+            name = f"S{i // 960 + 1:03d}C001P{i // 60 % 8 + 1:03d}R{i // 480 % 2 + 1:03d}A{i % 60 + 1:03d}"
+            Path(directory, f"{name}.skeleton").write_bytes(files[i % len(files)])
+        words = ["ntu60", "--source", directory, "--out", f"{directory}/x.h5"]
+        code = (
+            "import resource, sys; from data.prepare import main; main(sys.argv[1:]); "
+            "print(max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))"
+        )
+        root = Path(__file__).resolve().parents[1]
+        run = subprocess.run([sys.executable, "-c", code, *words], cwd=root, capture_output=True, text=True, check=True)
+        assert f"{clips} of 56880 published clips" in run.stdout
+        return int(run.stdout.split()[-1]) / 1024
 
 
 # ---- a store of the size of NTU RGB+D 60
