@@ -5,7 +5,6 @@ from collections import Counter
 
 import numpy as np
 
-from data import draw
 from feeders.store import Store
 
 TRAIN, TEST = 1, 2
@@ -34,6 +33,8 @@ def run(arguments):
     for fault in faults:
         print(fault)
     if arguments.plot:
+        from data import draw  # matplotlib takes longer to load than most commands of prepare.py need
+
         draw.draw_clips(
             store, choose(store, np.flatnonzero(finite), arguments.each_class, arguments.seed), arguments.plot
         )

@@ -223,8 +223,8 @@ def _coordinates(rows):
 
 
 def motion(joints):
-    """How much a body moves: the variances of x, y and z over its joints and frames (n, 25, 3), summed."""
-    return joints.reshape(-1, 3).var(axis=0).sum()
+    """How much a body moves: the variances of its coordinates over its joints and frames (n, V, C), summed."""
+    return joints.reshape(-1, joints.shape[-1]).var(axis=0).sum()
 
 
 def select_bodies(bodies):

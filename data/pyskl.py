@@ -537,11 +537,7 @@ def choose_persons(x, score, num_person):
     if score is not None:
         amount = score.sum(axis=(1, 2), dtype=np.float64)
     else:
-        amount = np.array([motion(body[seen]) for body, seen in zip(x, present, strict=True)])
+        bodies = zip(x.astype(np.float64), present, strict=True)
+        amount = np.array([ntu.motion(body[seen]) if seen.any() else 0 for body, seen in bodies])
     amount[~present.any(axis=1)] = -1
     return np.argsort(-amount, kind="stable")[:num_person]
-
-
-def motion(body):
-    """The variances of each coordinate over frames and joints (n, V, C), summed; 0 without frames."""
-    return body.reshape(-1, body.shape[-1]).var(axis=0, dtype=np.float64).sum() if len(body) else 0.0

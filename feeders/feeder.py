@@ -16,8 +16,6 @@ from .modality import MODALITIES
 from .store import CHANNELS, Store
 from .transforms import FRAME_SAMPLERS, TRANSFORMS, is_random
 
-RELEASE = 64 << 20  # bytes read of a mapped store after which its pages are let go
-
 
 class Feeder:
     """Clips of one split of a store, as the model takes them; whole batches at a time, on the device.
@@ -63,7 +61,6 @@ class Feeder:
         self._joints = self._layout_tensors()
         self._frames, self._offset = self._place_frames()
         self._length = torch.from_numpy(store.length[self.index])
-        self._read = 0  # bytes of the mapped store since its pages were let go
         x, _ = self.batch([0])
         self.num_clips, self.shape = len(x), tuple(x.shape[1:])
 
@@ -113,10 +110,7 @@ class Feeder:
         for transform, arguments in self.transforms:
             transform(clips, rng, **arguments)
         x = clips.x  # N, T, M, V, C
-        self._read += x.nbytes
-        if self._read > RELEASE:
-            self._read = 0
-            self.store.release()
+        self.store.touched(x.nbytes)
         missing = self.num_person - x.shape[2]
         if missing > 0:
             x = torch.cat([x, x.new_zeros(*x.shape[:2], missing, *x.shape[3:])], dim=2)

@@ -26,6 +26,7 @@ import numpy as np
 from graph import LAYOUTS, Layout, describe_layout, read_layout
 
 FORMAT = "skeleton store 1"
+RELEASE = 64 << 20  # bytes read of a mapped store after which its pages are let go
 CHANNELS = {  # what the C numbers of a joint are: how many of them are coordinates
     "xyz": 3,  # metres
     "xy": 2,  # of the picture, -1 to 1 from its left to its right and from its top to its bottom
@@ -68,7 +69,7 @@ class Store:
             raise ValueError(f"{path}: not a readable store: {' '.join(str(error).split())}") from None
         self.layout = self._read_layout(layout)
         self._check(shape, dtype, start)
-        self.keypoint, self._mapping = np.empty(shape, np.float32), None
+        self.keypoint, self._mapping, self._read = np.empty(shape, np.float32), None, 0
         if shape[0]:
             self.keypoint = np.memmap(self.path, np.float32, "c", start, shape)
             self._mapping = self.keypoint._mmap
@@ -122,14 +123,19 @@ class Store:
             raise ValueError(f"{self.path}: split {name!r} is empty")
         return self.splits[name]
 
-    def release(self):
-        """Let go of the pages that were read so far; the system's file cache keeps them as long as it has room."""
-        if self._mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
-            self._mapping.madvise(mmap.MADV_DONTNEED)
+    def touched(self, size):
+        """Count bytes read of keypoint; now and then let go of the pages, which the system's file cache keeps."""
+        self._read += size
+        if self._read > RELEASE:
+            self._read = 0
+            if self._mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+                self._mapping.madvise(mmap.MADV_DONTNEED)
 
     def clip(self, index):
         """The frames of one clip, (T, M, V, C)."""
-        return self.keypoint[self.offset[index] : self.offset[index] + self.length[index]]
+        clip = self.keypoint[self.offset[index] : self.offset[index] + self.length[index]]
+        self.touched(clip.nbytes)
+        return clip
 
 
 class StoreWriter:

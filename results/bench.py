@@ -21,6 +21,8 @@ from feeders import StoreWriter
 from torchlight.errors import guarded
 from torchlight.files import replacing
 
+ROOT = Path(__file__).resolve().parents[1]
+
 
 def seconds(function, at_least=1.0):
     """The shortest time of a call, of at least three calls and `at_least` seconds."""
@@ -65,9 +67,8 @@ def line_by_line(data):
 def parsing():
     """Yield rows (what, measured, goal)."""
     files = [skeleton_file(84, 1 + (i % 5 == 0), i) for i in range(20)]
-    for data in files[:1]:
-        ours = next(iter(ntu.read_skeleton(data)[1].values()))[1]
-        assert np.array_equal(ours, next(iter(line_by_line(data).values())))
+    _, parsed = next(iter(ntu.read_skeleton(files[0])[1].values()))
+    assert np.array_equal(parsed, next(iter(line_by_line(files[0]).values())))
     yardstick = seconds(lambda: [line_by_line(data) for data in files])
     ours = seconds(lambda: [ntu.read_skeleton(data) for data in files])
     text = f"{yardstick / ours:.1f} x ({ours / len(files) * 1e3:.2f} against {yardstick / len(files) * 1e3:.2f} ms)"
@@ -103,8 +104,7 @@ def peak_of_preparing(files, clips):
             "import resource, sys; from data.prepare import main; main(sys.argv[1:]); "
             "print(max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))"
         )
-        root = Path(__file__).resolve().parents[1]
-        run = subprocess.run([sys.executable, "-c", code, *words], cwd=root, capture_output=True, text=True, check=True)
+        run = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, check=True)
         assert f"{clips} of 56880 published clips" in run.stdout
         return int(run.stdout.split()[-1]) / 1024
 
@@ -153,9 +153,8 @@ def store():
         path = Path(directory) / "ntu60.h5"
         make_store(path)
         size = path.stat().st_size / 2**20
-        root = Path(__file__).resolve().parents[1]
         printed = subprocess.run(
-            [sys.executable, "-c", OPEN, path], cwd=root, capture_output=True, text=True, check=True
+            [sys.executable, "-c", OPEN, path], cwd=ROOT, capture_output=True, text=True, check=True
         ).stdout
         opened, first, quarter, streams = map(float, printed.split())
     name = f"56,880 clips, {size / 1024:.1f} GB"
