@@ -1,10 +1,13 @@
 """What the graph backbones have in common: persons, data batch norm, the table of blocks, pooling, the classifier."""
 
+import math
+
 import torch
 from torch import nn
 
 # The ten blocks of ST-GCN and of all that followed: (channels as a multiple of the first, stride in time).
 STAGES = ((1, 1), (1, 1), (1, 1), (1, 1), (2, 2), (2, 1), (2, 1), (4, 2), (4, 1), (4, 1))
+LEVELS = (0, 4, 7, 9)  # the blocks whose features FR-Head refines: low, middle, high, final
 
 
 class GraphBackbone(nn.Module):
@@ -49,17 +52,25 @@ class GraphBackbone(nn.Module):
         x = self.data_bn(x).view(N * M, V, C, T)
         return x.permute(0, 2, 3, 1).contiguous()  # N*M, C, T, V
 
-    def forward_features(self, x):
-        """(N, C, T, V, M) -> features (N, M, C', T', V) before pooling."""
+    @property
+    def levels(self):
+        """(channels, stride in time since the input) of each of forward_levels."""
+        factors, strides = zip(*STAGES, strict=True)
+        return [(self.fc.in_features // STAGES[-1][0] * factors[i], math.prod(strides[: i + 1])) for i in LEVELS]
+
+    def forward_levels(self, x):
+        """(N, C, T, V, M) -> features (N, M, C', T', V) after the blocks LEVELS; the last ones go to pooling."""
         N, M = x.shape[0], x.shape[4]
-        x = self.fold(x)
-        for block in self.blocks:
+        x, features = self.fold(x), []
+        for i, block in enumerate(self.blocks):
             x = block(x)
-        return x.view(N, M, *x.shape[1:])
+            if i in LEVELS:
+                features.append(x.view(N, M, *x.shape[1:]))
+        return features
 
     def forward_head(self, x):
         """Features (N, M, C', T', V) -> logits (N, K): the mean over time, joints and persons, then the classifier."""
         return self.fc(self.drop_out(x.mean(dim=(3, 4)).mean(dim=1)))
 
     def forward(self, x):
-        return self.forward_head(self.forward_features(x))
+        return self.forward_head(self.forward_levels(x)[-1])

@@ -1,106 +1,12 @@
-"""Published checkpoints in our models.
+"""Published checkpoints in our models. releases/ tells how each code base names its parameters."""
 
-A release is described by the module paths of ours and of theirs. Where our one convolution does the work of several of
-theirs, their parameters are stacked along the first dimension.
-"""
-
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from torchlight.checkpoint import load
 
-from .backbone import STAGES
-from .ctrgcn import CTRGCN
-from .stgcnpp import STGCNPP
-
-
-def _ctrgcn_block(i):
-    """CTR-GCN's release: {our path: [their paths, to be stacked]} of block i."""
-    ours, theirs = f"blocks.{i}", f"l{i + 1}"
-    subsets = [f"{theirs}.gcn1.convs.{s}" for s in range(3)]
-    branches = [f"{theirs}.tcn1.branches.{b}" for b in range(4)]
-    return {
-        f"{ours}.gcn.A": [f"{theirs}.gcn1.PA"],
-        f"{ours}.gcn.alpha": [f"{theirs}.gcn1.alpha"],
-        f"{ours}.gcn.query": [f"{subset}.conv1" for subset in subsets],
-        f"{ours}.gcn.key": [f"{subset}.conv2" for subset in subsets],
-        f"{ours}.gcn.value": [f"{subset}.conv3" for subset in subsets],
-        f"{ours}.gcn.expand": [f"{subset}.conv4" for subset in subsets],
-        f"{ours}.gcn.bn": [f"{theirs}.gcn1.bn"],
-        f"{ours}.gcn.down.0": [f"{theirs}.gcn1.down.0"],
-        f"{ours}.gcn.down.1": [f"{theirs}.gcn1.down.1"],
-        f"{ours}.tcn.reduce": [f"{branch}.0" for branch in branches[:3]],
-        f"{ours}.tcn.reduce_bn": [f"{branch}.1" for branch in branches[:3]],
-        f"{ours}.tcn.convs.0": [f"{branches[0]}.3.conv"],
-        f"{ours}.tcn.convs.1": [f"{branches[1]}.3.conv"],
-        f"{ours}.tcn.point": [f"{branches[3]}.0"],
-        f"{ours}.tcn.bn": [f"{branches[0]}.3.bn", f"{branches[1]}.3.bn", f"{branches[2]}.4", f"{branches[3]}.1"],
-        f"{ours}.residual.0": [f"{theirs}.residual.conv"],
-        f"{ours}.residual.1": [f"{theirs}.residual.bn"],
-    }
-
-
-def _stgcnpp_block(i):
-    """ST-GCN++ of PYSKL, BRL and MMAction2: {our path: [their paths, to be stacked]} of block i."""
-    ours, theirs = f"blocks.{i}", f"backbone.gcn.{i}"
-    branches = [f"{theirs}.tcn.branches.{b}" for b in range(6)]
-    return {
-        f"{ours}.gcn.A": [f"{theirs}.gcn.A"],
-        f"{ours}.gcn.conv": [f"{theirs}.gcn.conv"],
-        f"{ours}.gcn.bn": [f"{theirs}.gcn.bn"],
-        f"{ours}.gcn.down.0": [f"{theirs}.gcn.down.0"],
-        f"{ours}.gcn.down.1": [f"{theirs}.gcn.down.1"],
-        f"{ours}.tcn.reduce": [f"{branch}.0" for branch in branches[:5]],
-        f"{ours}.tcn.reduce_bn": [f"{branch}.1" for branch in branches[:5]],
-        **{f"{ours}.tcn.convs.{b}": [f"{branches[b]}.3.conv"] for b in range(4)},
-        f"{ours}.tcn.point": [branches[5]],
-        f"{ours}.tcn.transform_bn": [f"{theirs}.tcn.transform.0"],
-        f"{ours}.tcn.transform": [f"{theirs}.tcn.transform.2"],
-        f"{ours}.tcn.bn": [f"{theirs}.tcn.bn"],
-        f"{ours}.residual.0": [f"{theirs}.residual.conv"],
-        f"{ours}.residual.1": [f"{theirs}.residual.bn"],
-    }
-
-
-@dataclass(frozen=True)
-class Release:
-    """How a published code base names an architecture.
-
-    sign       a key that only its checkpoints have
-    first      a first convolution: its shape tells the input channels
-    block      block(i) -> {our module path: [their module paths]}
-    data_bn, fc  their paths of the data batch norm and of the classifier (the first one present counts)
-    """
-
-    model: type
-    sign: str
-    first: str
-    block: Callable
-    data_bn: str
-    fc: tuple
-
-
-RELEASES = {
-    "CTR-GCN": Release(
-        CTRGCN,
-        sign="l1.gcn1.convs.0.conv3.weight",
-        first="l1.gcn1.convs.0.conv3.weight",
-        block=_ctrgcn_block,
-        data_bn="data_bn",
-        fc=("fc",),
-    ),
-    "ST-GCN++ (PYSKL, BRL, MMAction2)": Release(
-        STGCNPP,
-        sign="backbone.gcn.0.tcn.transform.2.weight",
-        first="backbone.gcn.0.gcn.conv.weight",
-        block=_stgcnpp_block,
-        data_bn="backbone.data_bn",
-        fc=("cls_head.fc_cls", "cls_head.fc"),
-    ),
-}
+from .releases import RELEASES
 
 
 def read_state_dict(source):
@@ -119,9 +25,9 @@ def read_state_dict(source):
 
 
 def recognise(state):
-    """(name, Release) of a state dict, by its keys. Raises ValueError listing what is known."""
+    """(name, Release) of a state dict, by its keys and shapes. Raises ValueError listing what is known."""
     for name, release in RELEASES.items():
-        if release.sign in state:
+        if release.sign(state):
             return name, release
     raise ValueError(
         f"weights of an unknown architecture, with keys {', '.join(list(state)[:4])}, …; "
@@ -134,23 +40,23 @@ def convert(state, release, ours):
 
     Raises ValueError listing the keys and shapes that do not fit.
     """
-    fc = next((path for path in release.fc if f"{path}.weight" in state), release.fc[0])
-    modules = {"data_bn": [release.data_bn], "fc": [fc]}
-    for i in range(len(STAGES)):
-        modules.update(release.block(i))
+    modules = release.modules(state)
+    state = release.adapt(state) if release.adapt else state
     result, used, missing = {}, set(), []
     for key in ours:
+        if key.endswith(release.own):
+            continue
         path, _, leaf = key.rpartition(".")
-        theirs = modules[key] if key in modules else [f"{source}.{leaf}" for source in modules[path]]
+        theirs = modules[key] if key in modules else [f"{source}.{leaf}" for source in modules.get(path, [f"?{path}"])]
         absent = [name for name in theirs if name not in state]
         used.update(theirs)
-        if absent:
+        if leaf == "num_batches_tracked":  # the oldest checkpoints have none
+            result[key] = ours[key] if absent else state[theirs[0]]
+        elif absent:
             missing += absent
-        elif leaf == "num_batches_tracked":
-            result[key] = state[theirs[0]]
         else:
             result[key] = torch.cat([state[name] for name in theirs]) if len(theirs) > 1 else state[theirs[0]]
-    check_fit(result, ours, missing, [key for key in state if key not in used])
+    check_fit(result, ours, missing, [key for key in state if key not in used and not key.endswith(release.fixed)])
     return result
 
 
@@ -174,8 +80,7 @@ def load_published(model, source, ignore=()):
     """Load a published checkpoint (path or state dict) into a model of ours.
 
     ignore: words; what has one of them in its name keeps its initial value. Returns the names of ours that did. Raises
-    ValueError for an unknown
-    architecture, one that is not the model's, or keys and shapes that do not fit.
+    ValueError for an unknown architecture, one that is not the model's, or keys and shapes that do not fit.
     """
     state = read_state_dict(source)
     name, release = recognise(state)
@@ -214,12 +119,11 @@ def from_published(source, graph, num_person=2):
     """
     state = read_state_dict(source)
     _, release = recognise(state)
-    fc = [path for path in release.fc if f"{path}.weight" in state]
-    absent = [key for key in (release.first, *(() if fc else [f"{release.fc[-1]}.weight"])) if key not in state]
-    if absent:
-        raise ValueError(f"the weights do not fit the model; 1 missing: {absent[0]}")
-    num_class, features = state[f"{fc[0]}.weight"].shape
-    in_channels = state[release.first].shape[1]
-    model = release.model(num_class, num_person, graph, in_channels, base_channels=features // STAGES[-1][0])
-    model.load_state_dict(convert(state, release, model.state_dict()))
+    try:
+        num_class = len(state[f"{release.modules(state)['fc'][0]}.weight"])
+        arguments = release.arguments(state)
+    except KeyError as error:
+        raise ValueError(f"the weights do not fit the model; 1 missing: {error.args[0]}") from None
+    model = release.model(num_class, num_person, graph, **arguments)
+    model.load_state_dict(convert(state, release, model.state_dict()), strict=False)
     return model

@@ -5,7 +5,7 @@ from graph import build_graph
 from model import build_model
 from model.pretrained import from_published, load_published, load_weights
 
-GOLDENS = [
+GOLDENS = [  # file, layout, persons, our name
     ("ctrgcn_ucla", "ucla", 1, "ctrgcn"),
     ("ctrgcn_ntu", "ntu", 2, "ctrgcn"),
     ("stgcnpp_ntu", "ntu", 2, "stgcn++"),

@@ -1,0 +1,8 @@
+"""The published code bases whose checkpoints we read, by name. Of several that fit, the first counts."""
+
+from . import ctrgcn, stgcnpp
+from .release import Release, classifier
+
+RELEASES = {**ctrgcn.RELEASES, **stgcnpp.RELEASES}
+
+__all__ = ["RELEASES", "Release", "classifier"]
