@@ -6,7 +6,8 @@ import torch
 
 from torchlight.checkpoint import load
 
-from .releases import RELEASES
+from .frhead import FRHead
+from .releases import RELEASES, frhead
 
 
 def read_state_dict(source):
@@ -35,16 +36,18 @@ def recognise(state):
     )
 
 
-def convert(state, release, ours):
-    """Rename and stack a release's state dict for a model whose state dict is `ours`.
+def convert(state, release, model, ours):
+    """Rename and stack a release's state dict for a model, of whose state dict `ours` is to be loaded.
 
     Raises ValueError listing the keys and shapes that do not fit.
     """
-    modules = release.modules(state)
+    modules, own = release.modules(state), release.own
+    if isinstance(model, FRHead):
+        modules, own = frhead.modules(modules), (*own, "prototype")
     state = release.adapt(state) if release.adapt else state
     result, used, missing = {}, set(), []
     for key in ours:
-        if key.endswith(release.own):
+        if key.endswith(own):
             continue
         path, _, leaf = key.rpartition(".")
         theirs = modules[key] if key in modules else [f"{source}.{leaf}" for source in modules.get(path, [f"?{path}"])]
@@ -84,11 +87,12 @@ def load_published(model, source, ignore=()):
     """
     state = read_state_dict(source)
     name, release = recognise(state)
-    if not isinstance(model, release.model):
-        raise ValueError(f"these are weights of {name}, not of {type(model).__name__}")
+    backbone = model.backbone if isinstance(model, FRHead) else model
+    if not isinstance(backbone, release.model):
+        raise ValueError(f"these are weights of {name}, not of {type(backbone).__name__}")
     everything = model.state_dict()
     ours = without(everything, ignore)
-    model.load_state_dict(convert(without(state, ignore), release, ours), strict=False)
+    model.load_state_dict(convert(without(state, ignore), release, model, ours), strict=False)
     return [key for key in everything if key not in ours]
 
 
@@ -121,9 +125,9 @@ def from_published(source, graph, num_person=2):
     _, release = recognise(state)
     try:
         num_class = len(state[f"{release.modules(state)['fc'][0]}.weight"])
-        arguments = release.arguments(state)
+        model = release.model(num_class, num_person, graph, **release.arguments(state))
+        model = FRHead(model, **frhead.arguments(state)) if frhead.present(state) else model
     except KeyError as error:
         raise ValueError(f"the weights do not fit the model; 1 missing: {error.args[0]}") from None
-    model = release.model(num_class, num_person, graph, **arguments)
-    model.load_state_dict(convert(state, release, model.state_dict()), strict=False)
+    model.load_state_dict(convert(state, release, model, model.state_dict()), strict=False)
     return model

@@ -1,8 +1,8 @@
 """The published code bases whose checkpoints we read, by name. Of several that fit, the first counts."""
 
-from . import ctrgcn, stgcnpp
+from . import ctrgcn, frhead, stgcnpp
 from .release import Release, classifier
 
 RELEASES = {**ctrgcn.RELEASES, **stgcnpp.RELEASES}
 
-__all__ = ["RELEASES", "Release", "classifier"]
+__all__ = ["RELEASES", "Release", "classifier", "frhead"]

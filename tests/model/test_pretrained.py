@@ -3,12 +3,14 @@ import torch
 
 from graph import build_graph
 from model import build_model
+from model.frhead import FRHead
 from model.pretrained import from_published, load_published, load_weights
 
 GOLDENS = [  # file, layout, persons, our name
     ("ctrgcn_ucla", "ucla", 1, "ctrgcn"),
     ("ctrgcn_ntu", "ntu", 2, "ctrgcn"),
     ("stgcnpp_ntu", "ntu", 2, "stgcn++"),
+    ("frhead_ctrgcn_ucla", "ucla", 1, "ctrgcn"),
 ]
 
 
@@ -31,6 +33,7 @@ def test_loading_into_a_model_from_a_wrapped_file(golden, tmp_path, file, layout
     state, x, expected, meta = golden(file)
     torch.save({"state_dict": {f"module.{key}": value for key, value in state.items()}}, tmp_path / "w.pt")
     model = build_model(name, meta["num_class"], persons, build_graph(layout))
+    model = FRHead(model, meta["num_frame"]) if "frhead" in meta["arch"] else model
     load_published(model, tmp_path / "w.pt")
     agree(model, x, expected)
 
@@ -39,6 +42,17 @@ def test_pyskl_names_its_classifier_otherwise(golden):
     state, x, expected, _ = golden("stgcnpp_ntu")
     renamed = {key.replace("cls_head.fc.", "cls_head.fc_cls."): value for key, value in state.items()}
     agree(from_published(renamed, build_graph("ntu"), 2), x, expected)
+
+
+def test_heads_are_loaded_with_their_backbone_or_left_out_on_request(golden):
+    state, x, expected, _ = golden("frhead_ctrgcn_ucla")
+    model = build_model("ctrgcn", 10, 1, build_graph("ucla"))
+    with pytest.raises(ValueError, match=r"72 unexpected: ren_low.spatio_cl_net.cl_fc.weight"):
+        load_published(model, state)
+    assert load_published(model, state, ignore=["ren_"]) == []
+    agree(model, x, expected)
+    with pytest.raises(ValueError, match=r"missing: ren_low.spatio_squeeze"):
+        load_published(FRHead(model, 52), {k: v for k, v in state.items() if not k.startswith("ren_")})
 
 
 def test_what_does_not_fit_is_listed(golden):
