@@ -5,6 +5,7 @@ the release has several: the same function, stacked parameters.
 """
 
 import math
+from functools import partial
 
 import torch
 from torch import nn
@@ -63,11 +64,12 @@ class CTRGraphConv(nn.Module):
 class MultiScaleTemporalConv(nn.Module):
     """Section 3.4: four branches of C'/4 channels: two dilated convolutions, max pooling, a pointwise convolution.
 
-    (N, C, T, V) -> (N, C', ceil(T / stride), V)
+    (N, C, T, V) -> (N, C', ceil(T / stride), V). relu: with one at the end, as PYSKL has it.
     """
 
-    def __init__(self, in_channels, out_channels, stride, kernel_size=5, dilations=(1, 2)):
+    def __init__(self, in_channels, out_channels, stride, kernel_size=5, dilations=(1, 2), relu=False):
         super().__init__()
+        self.relu = relu
         width = out_channels // (len(dilations) + 2)
         self.width = width
         self.reduce = PointwiseConv(in_channels, out_channels - width)
@@ -85,16 +87,17 @@ class MultiScaleTemporalConv(nn.Module):
     def forward(self, x):
         *scales, pooled = torch.relu(self.reduce_bn(self.reduce(x))).split(self.width, dim=1)
         branches = [conv(scale) for conv, scale in zip(self.convs, scales, strict=True)]
-        return self.bn(torch.cat([*branches, self.pool(pooled), self.point(x)], dim=1))
+        y = self.bn(torch.cat([*branches, self.pool(pooled), self.point(x)], dim=1))
+        return torch.relu(y) if self.relu else y
 
 
 class CTRBlock(nn.Module):
     """Graph convolution, temporal convolution, shortcut. (N, C, T, V) -> (N, C', ceil(T / stride), V)"""
 
-    def __init__(self, in_channels, out_channels, A, stride, residual):
+    def __init__(self, in_channels, out_channels, A, stride, residual, tcn_relu):
         super().__init__()
         self.gcn = CTRGraphConv(in_channels, out_channels, A)
-        self.tcn = MultiScaleTemporalConv(out_channels, out_channels, stride)
+        self.tcn = MultiScaleTemporalConv(out_channels, out_channels, stride, relu=tcn_relu)
         self.residual = shortcut(in_channels, out_channels, stride) if residual else None
         if isinstance(self.residual, ConvNorm):
             kaiming_fan_out(self.residual[0])
@@ -105,8 +108,15 @@ class CTRBlock(nn.Module):
 
 
 class CTRGCN(GraphBackbone):
-    """(N, C, T, V, M) -> logits (N, K). Ten blocks; 1.43 M parameters for NW-UCLA, 1.45 M for NTU RGB+D 60."""
+    """(N, C, T, V, M) -> logits (N, K). Ten blocks; 1.43 M parameters for NW-UCLA, 1.45 M for NTU RGB+D 60.
 
-    def __init__(self, num_class, num_person, graph, in_channels=3, base_channels=64, drop_out=0.0):
-        super().__init__(CTRBlock, graph, num_class, num_person, in_channels, base_channels, drop_out, norm="MVC")
+    tcn_relu: a ReLU after each temporal convolution, before the residual is added (PYSKL, BRL, MMAction2).
+    """
+
+    def __init__(
+        self, num_class, num_person, graph, in_channels=3, base_channels=64, drop_out=0.0, tcn_relu: bool = False
+    ):
+        block = partial(CTRBlock, tcn_relu=tcn_relu)
+        super().__init__(block, graph, num_class, num_person, in_channels, base_channels, drop_out, norm="MVC")
+        self.tcn_relu = tcn_relu
         nn.init.normal_(self.fc.weight, 0, math.sqrt(2 / num_class))

@@ -90,10 +90,22 @@ def load_published(model, source, ignore=()):
     backbone = model.backbone if isinstance(model, FRHead) else model
     if not isinstance(backbone, release.model):
         raise ValueError(f"these are weights of {name}, not of {type(backbone).__name__}")
+    check_variant(backbone, name, release, state)
     everything = model.state_dict()
     ours = without(everything, ignore)
     model.load_state_dict(convert(without(state, ignore), release, model, ours), strict=False)
     return [key for key in everything if key not in ours]
+
+
+def check_variant(model, name, release, state):
+    """Raise ValueError where release and model differ in what no shape shows."""
+    try:
+        arguments = release.arguments(state)
+    except KeyError:  # what is missing will be listed
+        return
+    for key, value in arguments.items():
+        if isinstance(value, bool | str) and getattr(model, key) != value:
+            raise ValueError(f"these are weights of {name}: they need model_args {key}: {str(value).lower()}")
 
 
 def load_weights(model, saved, ignore=()):

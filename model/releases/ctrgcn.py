@@ -1,4 +1,4 @@
-"""CTR-GCN of its own release (and FR-Head's), and of PYSKL and BRL."""
+"""CTR-GCN of its own release (and FR-Head's), and of PYSKL, BRL and MMAction2."""
 
 from ..ctrgcn import CTRGCN
 from .release import Release, has, ten_blocks, widths
@@ -66,10 +66,10 @@ RELEASES = {
         arguments=widths("l1.gcn1.convs.0.conv3.weight", "l10.gcn1.bn.weight"),
         modules=ten_blocks(original, "data_bn", "fc"),
     ),
-    "CTR-GCN (PYSKL, BRL)": Release(
+    "CTR-GCN (PYSKL, BRL, MMAction2)": Release(
         CTRGCN,
         sign=has("backbone.net.0.gcn1.convs.0.conv3.weight"),
-        arguments=widths("backbone.net.0.gcn1.convs.0.conv3.weight", "backbone.net.9.gcn1.bn.weight"),
+        arguments=widths("backbone.net.0.gcn1.convs.0.conv3.weight", "backbone.net.9.gcn1.bn.weight", tcn_relu=True),
         modules=ten_blocks(pyskl, "backbone.data_bn", "cls_head.fc_cls", "cls_head.fc"),
         fixed=("backbone.A",),
         adapt=transposed,

@@ -57,14 +57,14 @@ def ten_blocks(block, data_bn, *fc):
 def widths(first, last, **more):
     """arguments of a GraphBackbone. first: a convolution of the input's channels; last: a batch norm of the last block.
 
-    more: name of an argument = function(state).
+    more: further arguments.
     """
 
     def arguments(state):
         return {
             "in_channels": state[first].shape[1],
             "base_channels": state[last].shape[0] // STAGES[-1][0],
-            **{name: read(state) for name, read in more.items()},
+            **more,
         }
 
     return arguments

@@ -9,6 +9,7 @@ from model.pretrained import from_published, load_published, load_weights
 GOLDENS = [  # file, layout, persons, our name
     ("ctrgcn_ucla", "ucla", 1, "ctrgcn"),
     ("ctrgcn_ntu", "ntu", 2, "ctrgcn"),
+    ("ctrgcn_pyskl_coco", "coco", 2, "ctrgcn"),
     ("stgcnpp_ntu", "ntu", 2, "stgcn++"),
     ("frhead_ctrgcn_ucla", "ucla", 1, "ctrgcn"),
 ]
@@ -32,7 +33,8 @@ def test_published_networks(golden, file, layout, persons, _name):
 def test_loading_into_a_model_from_a_wrapped_file(golden, tmp_path, file, layout, persons, name):
     state, x, expected, meta = golden(file)
     torch.save({"state_dict": {f"module.{key}": value for key, value in state.items()}}, tmp_path / "w.pt")
-    model = build_model(name, meta["num_class"], persons, build_graph(layout))
+    variant = {"tcn_relu": True} if file == "ctrgcn_pyskl_coco" else {}
+    model = build_model(name, meta["num_class"], persons, build_graph(layout), **variant)
     model = FRHead(model, meta["num_frame"]) if "frhead" in meta["arch"] else model
     load_published(model, tmp_path / "w.pt")
     agree(model, x, expected)
@@ -42,6 +44,12 @@ def test_pyskl_names_its_classifier_otherwise(golden):
     state, x, expected, _ = golden("stgcnpp_ntu")
     renamed = {key.replace("cls_head.fc.", "cls_head.fc_cls."): value for key, value in state.items()}
     agree(from_published(renamed, build_graph("ntu"), 2), x, expected)
+
+
+def test_variants_that_no_shape_shows_are_refused(golden):
+    state, _, _, _ = golden("ctrgcn_pyskl_coco")
+    with pytest.raises(ValueError, match="they need model_args tcn_relu: true"):
+        load_published(build_model("ctrgcn", 8, 2, build_graph("coco")), state)
 
 
 def test_heads_are_loaded_with_their_backbone_or_left_out_on_request(golden):
