@@ -14,6 +14,7 @@ from feeders import FEEDERS, MIXINGS, MODALITIES, SAMPLERS, Store, TrainBatches
 from feeders.balance import class_count, hold_out
 from graph import build_graph
 from model import MODELS, build_model
+from model.frhead import CL_MODES, VERSIONS, FRHead
 from model.loss import LOSSES, build_loss
 from model.pretrained import is_ours, load_weights
 from torchlight import checkpoint, plot
@@ -56,6 +57,10 @@ OPTIONS = {
     # model
     "model": Option(str, "ctrgcn", "architecture", tuple(MODELS)),
     "model_args": Option(dict, {}, "its arguments; graph, num_class, num_person are checked against the data"),
+    "cl_mode": Option(str, "", "FR-Head: ST-Multi-Level refines features of four levels in training", ("", *CL_MODES)),
+    "cl_version": Option(str, "V0", "version of its loss", tuple(VERSIONS)),
+    "w_multi_cl_loss": Option(list, [0.1, 0.2, 0.5, 1.0], "weights of its four levels, lowest first"),
+    "w_cl_loss": Option(float, 0.1, "weight of its loss beside the classifier's", low=0),
     # optimisation
     "optimizer": Option(str, "SGD", "optimizer", ("SGD", "Adam", "AdamW")),
     "base_lr": Option(float, 0.1, "learning rate", low=0),
@@ -143,12 +148,18 @@ def check(config):
         raise ValueError(f"defer_epoch {config.defer_epoch} leaves none of {config.num_epoch} epochs to {config.loss}")
     if config.mixing == "none" and config.mixing_args:
         raise ValueError("mixing_args are given, but mixing is none")
+    if len(config.w_multi_cl_loss) != 4 or not all(is_weight(w) for w in config.w_multi_cl_loss):
+        raise ValueError(f"w_multi_cl_loss takes four weights of at least 0, not {config.w_multi_cl_loss}")
     if config.phase == "train" and not config.work_dir:
         raise ValueError("--work-dir is missing; only with --config it has a default")
     if config.weights and config.resume:
         raise ValueError("--resume continues from last.pt; it takes no --weights")
     if not config.data_path:
         raise ValueError("data_path is missing: the store to train or test on (data/prepare.py makes it)")
+
+
+def is_weight(value):
+    return isinstance(value, int | float) and 0 <= value < float("inf")
 
 
 # ---- data and model
@@ -206,7 +217,11 @@ def make_model(config, feeder):
             if arguments.pop(key, value) != value:
                 raise ValueError(f"{key} is {config.model_args[key]!r}, but {feeder.store.path} has {value!r}")
         graph = build_graph(feeder.graph.layout, arguments.pop("labeling", "spatial"))
-        return build_model(config.model, found["num_class"], M, graph, in_channels=C, **arguments)
+        model = build_model(config.model, found["num_class"], M, graph, in_channels=C, **arguments)
+    if not config.cl_mode:
+        return model
+    with blame(config, "cl_mode"):
+        return FRHead(model, feeder.shape[1], config.cl_version, config.w_multi_cl_loss)
 
 
 def read_weights(model, config):
@@ -258,7 +273,8 @@ def train(config):
         return {split: evaluate(scores[split], feeder.label, train_set.class_count, config.shots)}
 
     def criterion(epoch):
-        return plain if epoch < config.defer_epoch else loss
+        classifier_loss = plain if epoch < config.defer_epoch else loss
+        return refined(classifier_loss, bare(model), config.w_cl_loss) if config.cl_mode else classifier_loss
 
     with Recorder(config.work_dir, "resume" if saved else "overwrite" if config.overwrite else "new") as recorder:
         options = {key: getattr(config, key) for key in OPTIONS if key not in UNSAVED}
@@ -292,6 +308,15 @@ def train(config):
             bare(model).load_state_dict(best["model"])
             reached = evaluate(score(model, test_set, config), test_set.label, train_set.class_count, config.shots)
             recorder.log(f"best epoch ({best['epoch']}), chosen on held-out clips, test: {format_summary(reached)}")
+
+
+def refined(criterion, model, weight):
+    """The criterion for what an FRHead returns in training: the classifier's loss and its own."""
+
+    def loss(output, target):
+        return criterion(output[0], target) + weight * model.loss(output, target.shares(model.backbone.num_class))
+
+    return loss
 
 
 def load_last(config):

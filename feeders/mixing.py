@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import torch
+from torch.nn import functional as F
 
 
 class Target(NamedTuple):
@@ -13,6 +14,13 @@ class Target(NamedTuple):
     label: torch.Tensor
     other: torch.Tensor | None = None
     share: torch.Tensor | None = None
+
+    def shares(self, num_class):
+        """What each clip counts for each class, (N, K) float32, rows of sum 1."""
+        own = F.one_hot(self.label, num_class).float()
+        if self.other is None:
+            return own
+        return self.share[:, None] * own + (1 - self.share[:, None]) * F.one_hot(self.other, num_class)
 
 
 class RebalancedPartial:

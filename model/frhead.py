@@ -15,6 +15,7 @@ VERSIONS = {
     "NO FN & FP": (False, False),
     "V2": (True, True),  # by the distances from the prototypes; the loss weighted by 1 - p
 }
+CL_MODES = ("ST-Multi-Level",)
 LEVELS = ("low", "mid", "high", "fin")
 MOMENTUM, TEMPERATURE, ALPHA = 0.9, 0.125, 0.125
 

@@ -38,6 +38,7 @@ def config(tmp_path, tiny_store):
     return path
 
 
+FRHEAD = ["--cl-mode", "ST-Multi-Level", "--w-multi-cl-loss", "0.1", "0.2", "0.5", "1", "--w-cl-loss", "0.1"]
 BRL = ["--sampler", "reverse", "--mixing", "rebalanced-partial", "--loss", "action-aware", "--defer-epoch", "1"]
 
 
@@ -45,7 +46,7 @@ def run(config, directory, *words):
     return main(["--config", str(config), "--work-dir", str(directory), *words])
 
 
-@pytest.mark.parametrize("words", [[], BRL, [*BRL, "--model", "stgcn++", "--modality", "skip-motion"]])
+@pytest.mark.parametrize("words", [[], BRL, [*BRL, *FRHEAD, "--model", "stgcn++", "--modality", "skip-motion"]])
 def test_train_then_test(config, tmp_path, words, capsys):
     work = tmp_path / "run"
     run(config, work, *words)
@@ -129,6 +130,28 @@ def test_deferring_starts_with_plain_cross_entropy(config, tmp_path):
     assert second["train_loss"] != deferred_second["train_loss"]
     ce, deferred = (checkpoint.load(tmp_path / name / "runs.pt")["model"]["fc.weight"] for name in ("ce", "deferred"))
     assert not torch.equal(ce, deferred)
+
+
+def test_fr_head_adds_its_loss_to_the_classifiers(config, tmp_path):
+    losses = {}
+    for name, words in (("none", []), ("zero", [*FRHEAD, "--w-cl-loss", "0"]), ("one", FRHEAD)):
+        run(config, tmp_path / name, "--num-epoch", "1", "--base-lr", "1e-6", *words)  # the weights hardly move
+        losses[name] = json.loads((tmp_path / name / "metrics.jsonl").read_text())["train_loss"]
+    assert losses["zero"] == pytest.approx(losses["none"], rel=1e-5) and losses["one"] > losses["none"]
+
+
+def test_published_fr_head_weights(config, golden, tmp_path):
+    state, _, _, _ = golden("frhead_ctrgcn_ucla")
+    shapes = {"fc.weight": (4, 256), "fc.bias": (4,)}
+    torch.save(
+        {key: torch.zeros(shapes[key]) if key in shapes else value for key, value in state.items()}, tmp_path / "p.pt"
+    )
+    words = ["--phase", "test", "--weights", str(tmp_path / "p.pt"), "--model-args", "base_channels=64"]
+    length = ["--test-feeder-args", f"transforms={json.dumps([{'linspace_frames': {'length': 52}}])}"]
+    with pytest.raises(ValueError, match="unexpected: ren_low"):
+        run(config, tmp_path / "t", *words, *length)
+    run(config, tmp_path / "t", *words, *length, "--cl-mode", "ST-Multi-Level")
+    assert (tmp_path / "t" / "test_score.pkl").exists()
 
 
 def test_validation_clips_are_held_out(config, tmp_path):
@@ -234,7 +257,7 @@ def wait_for(process, log, text):
 
 
 def test_a_killed_run_continues_bit_for_bit(config, tmp_path):
-    words = [*BRL, "--num-epoch", "4", "--defer-epoch", "2", "--train-feeder-args", "repeat=6"]
+    words = [*BRL, *FRHEAD, "--num-epoch", "4", "--defer-epoch", "2", "--train-feeder-args", "repeat=6"]
     whole = start(config, tmp_path / "whole", *words)
     assert whole.wait() == 0, whole.stderr.read()
 

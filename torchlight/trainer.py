@@ -39,7 +39,8 @@ class Trainer:
 
     model      on its devices
     batches    len(batches): batches an epoch; batches.epoch(e, start) yields (x, target, names) from batch `start`
-    criterion  criterion(epoch) -> loss(logits, target) -> scalar tensor
+    criterion  criterion(epoch) -> loss(output, target) -> scalar tensor; output: what the model returns in training,
+               logits or a tuple that begins with them
     evaluate   evaluate() -> {split: metrics} with "top1" in each; its first split decides which epoch is the best
     recorder   the run directory; config: see main.py; extra: what every checkpoint carries besides the weights
 
@@ -154,9 +155,10 @@ class Trainer:
     def _forward_backward(self, x, target, criterion, share):
         """Add 1 / share of the gradient of the next batch. Returns its loss and number of right answers, as tensors."""
         torch.manual_seed(counted_seed("model", self.config.seed, self.epoch, self.step))  # for dropout
-        logits = self.model(x)
-        loss = criterion(logits, target)
+        output = self.model(x)
+        loss = criterion(output, target)
         (loss / share).backward()
+        logits = output[0] if isinstance(output, tuple) else output
         self.step += 1
         return loss.detach(), (logits.detach().argmax(dim=1) == target.label).float().sum()
 
