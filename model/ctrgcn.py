@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from .backbone import GraphBackbone
-from .layers import ConvNorm, PointwiseConv, kaiming_fan_out, shortcut, temporal_conv
+from .layers import ConvNorm, PointwiseConv, TemporalBranches, kaiming_fan_out, shortcut
 
 
 class CTRGraphConv(nn.Module):
@@ -61,22 +61,16 @@ class CTRGraphConv(nn.Module):
         return torch.bmm(W, torch.cat([relation, rows], dim=1))
 
 
-class MultiScaleTemporalConv(nn.Module):
+class MultiScaleTemporalConv(TemporalBranches):
     """Section 3.4: four branches of C'/4 channels: two dilated convolutions, max pooling, a pointwise convolution.
 
     (N, C, T, V) -> (N, C', ceil(T / stride), V). relu: with one at the end, as PYSKL has it.
     """
 
     def __init__(self, in_channels, out_channels, stride, kernel_size=5, dilations=(1, 2), relu=False):
-        super().__init__()
+        num_branches = len(dilations) + 2
+        super().__init__(in_channels, [out_channels // num_branches] * num_branches, stride, kernel_size, dilations)
         self.relu = relu
-        width = out_channels // (len(dilations) + 2)
-        self.width = width
-        self.reduce = PointwiseConv(in_channels, out_channels - width)
-        self.reduce_bn = nn.BatchNorm2d(out_channels - width)
-        self.convs = nn.ModuleList(temporal_conv(width, width, kernel_size, stride, d) for d in dilations)
-        self.pool = nn.MaxPool2d((3, 1), (stride, 1), (1, 0))
-        self.point = PointwiseConv(in_channels, width, stride)
         self.bn = nn.BatchNorm2d(out_channels)
         kaiming_fan_out(self.reduce, branches=len(dilations) + 1)
         for conv in (*self.convs, self.point):
@@ -85,9 +79,7 @@ class MultiScaleTemporalConv(nn.Module):
             nn.init.normal_(bn.weight, 1, 0.02)
 
     def forward(self, x):
-        *scales, pooled = torch.relu(self.reduce_bn(self.reduce(x))).split(self.width, dim=1)
-        branches = [conv(scale) for conv, scale in zip(self.convs, scales, strict=True)]
-        y = self.bn(torch.cat([*branches, self.pool(pooled), self.point(x)], dim=1))
+        y = self.bn(self.branches(x))
         return torch.relu(y) if self.relu else y
 
 

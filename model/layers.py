@@ -29,6 +29,30 @@ def temporal_conv(in_channels, out_channels, kernel_size, stride=1, dilation=1):
     return nn.Conv2d(in_channels, out_channels, (kernel_size, 1), (stride, 1), (pad, 0), (dilation, 1))
 
 
+class TemporalBranches(nn.Module):
+    """Branches side by side: convolutions over time, one a dilation, then max pooling, then a pointwise convolution.
+
+    widths: the channels of each branch. The 1x1 convolutions that open all branches but the last are one. `branches`:
+    (N, C, T, V) -> (N, sum(widths), ceil(T / stride), V); what follows is the subclass's.
+    """
+
+    def __init__(self, in_channels, widths, stride, kernel_size, dilations):
+        super().__init__()
+        self.widths = list(widths[:-1])
+        self.reduce = PointwiseConv(in_channels, sum(self.widths))
+        self.reduce_bn = nn.BatchNorm2d(sum(self.widths))
+        self.convs = nn.ModuleList(
+            temporal_conv(w, w, kernel_size, stride, d) for w, d in zip(self.widths[:-1], dilations, strict=True)
+        )
+        self.pool = nn.MaxPool2d((3, 1), (stride, 1), (1, 0))
+        self.point = PointwiseConv(in_channels, widths[-1], stride)
+
+    def branches(self, x):
+        *scales, pooled = torch.relu(self.reduce_bn(self.reduce(x))).split(self.widths, dim=1)
+        convolved = [conv(scale) for conv, scale in zip(self.convs, scales, strict=True)]
+        return torch.cat([*convolved, self.pool(pooled), self.point(x)], dim=1)
+
+
 class ConvNorm(nn.Sequential):
     """A pointwise convolution and batch norm: the projection of a residual connection."""
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from .backbone import GraphBackbone
-from .layers import PointwiseConv, shortcut, temporal_conv
+from .layers import PointwiseConv, TemporalBranches, shortcut
 
 
 class STGraphConv(nn.Module):
@@ -26,32 +26,25 @@ class STGraphConv(nn.Module):
         return torch.relu(self.bn(y) + self.down(x))
 
 
-class MultiBranchTemporalConv(nn.Module):
+class MultiBranchTemporalConv(TemporalBranches):
     """Section 3.2: six branches: four convolutions of kernel 3, dilated 1 to 4, max pooling, a pointwise convolution.
 
     (N, C, T, V) -> (N, C', ceil(T / stride), V). The branches have C' // 6 channels, the first takes what remains.
     """
 
     def __init__(self, in_channels, out_channels, stride, kernel_size=3, dilations=(1, 2, 3, 4)):
-        super().__init__()
-        width = out_channels // (len(dilations) + 2)
-        first = out_channels - width * (len(dilations) + 1)
-        self.widths = [first] + [width] * len(dilations)  # of the convolutions and of the pooling branch
-        self.reduce = PointwiseConv(in_channels, sum(self.widths))
-        self.reduce_bn = nn.BatchNorm2d(sum(self.widths))
-        self.convs = nn.ModuleList(
-            temporal_conv(w, w, kernel_size, stride, d) for w, d in zip(self.widths[:-1], dilations, strict=True)
-        )
-        self.pool = nn.MaxPool2d((3, 1), (stride, 1), (1, 0))
-        self.point = PointwiseConv(in_channels, width, stride)
+        others = len(dilations) + 1
+        width = out_channels // (others + 1)
+        widths = [out_channels - width * others] + [width] * others
+        super().__init__(in_channels, widths, stride, kernel_size, dilations)
         self.transform_bn = nn.BatchNorm2d(out_channels)
         self.transform = PointwiseConv(out_channels, out_channels)
         self.bn = nn.BatchNorm2d(out_channels)
 
     def forward(self, x):
-        *scales, pooled = torch.relu(self.reduce_bn(self.reduce(x))).split(self.widths, dim=1)
-        branches = [conv(scale) for conv, scale in zip(self.convs, scales, strict=True)]
-        y = torch.cat([*branches, self.pool(pooled), self.point(x)], dim=1)
+        return self.mix(self.branches(x))
+
+    def mix(self, y):
         return self.bn(self.transform(torch.relu(self.transform_bn(y))))
 
 
