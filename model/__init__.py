@@ -1,11 +1,12 @@
-"""Models by name. A model takes (N, C, T, V, M) and returns logits (N, K)."""
+"""Models by name. A model takes (N, C, T, V, M), PoseC3D heat maps (N, V, T, H, W), and returns logits (N, K)."""
 
 from torchlight.config import bind, nearest
 
 from .ctrgcn import CTRGCN
+from .posec3d import PoseC3D
 from .stgcnpp import STGCNPP
 
-MODELS = {"ctrgcn": CTRGCN, "stgcn++": STGCNPP}
+MODELS = {"ctrgcn": CTRGCN, "stgcn++": STGCNPP, "posec3d": PoseC3D}
 
 __all__ = ["MODELS", "build_model"]
 

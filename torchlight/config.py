@@ -43,7 +43,7 @@ def convert(value, option, name, where):
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if wanted is list and not isinstance(value, list):
-        value = [value]
+        value = list(value) if isinstance(value, tuple) else [value]
     if wanted is str and isinstance(value, int | float) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):

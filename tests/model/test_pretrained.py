@@ -11,6 +11,7 @@ GOLDENS = [  # file, layout, persons, our name
     ("ctrgcn_ntu", "ntu", 2, "ctrgcn"),
     ("ctrgcn_pyskl_coco", "coco", 2, "ctrgcn"),
     ("stgcnpp_ntu", "ntu", 2, "stgcn++"),
+    ("posec3d_slowonly_keypoint", "coco", 2, "posec3d"),
     ("frhead_ctrgcn_ucla", "ucla", 1, "ctrgcn"),
 ]
 
