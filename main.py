@@ -2,7 +2,7 @@
 
 python main.py --config config/nw-ucla-lt/brl.yaml --modality joint
 python main.py --phase test --weights results/nw-ucla-lt/brl/joint/runs.pt
-python main.py --phase profile --config config/nw-ucla-lt/brl.yaml
+python main.py --phase profile
 """
 
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ from torchlight.device import bare, counted_generator, counted_seed, parse_devic
 from torchlight.errors import guarded
 from torchlight.evaluator import evaluate, predict, write_test
 from torchlight.metrics import format_summary
-from torchlight.profiler import profile
+from torchlight.profiler import COLUMNS, profile
 from torchlight.recorder import Recorder
 from torchlight.trainer import Trainer
 
@@ -87,7 +87,7 @@ FREE = (*PLACE, "log_interval", "save_interval", "save_score")  # may change in 
 
 def main(argv):
     config = configure(argv)
-    return {"train": train, "test": test, "profile": profile_model}[config.phase](config)
+    return {"train": train, "test": test, "profile": profile_models}[config.phase](config)
 
 
 def configure(argv):
@@ -154,7 +154,7 @@ def check(config):
         raise ValueError("--work-dir is missing; only with --config it has a default")
     if config.weights and config.resume:
         raise ValueError("--resume continues from last.pt; it takes no --weights")
-    if not config.data_path:
+    if not config.data_path and config.phase != "profile":
         raise ValueError("data_path is missing: the store to train or test on (data/prepare.py makes it)")
 
 
@@ -363,21 +363,34 @@ def test(config):
         recorder.log(f"{config.weights}, {len(feeder)} test clips: {format_summary(metrics)}")
 
 
-def profile_model(config):
-    """Print size and speed of the model on the first test clips."""
+def profile_models(config):
+    """Print size and speed of the config's model on its test clips; without data, of all models on random clips."""
     devices = parse_device(config.device)
-    feeder = make_feeder(config, Store(config.data_path), "test_feeder_args", devices[0])
-    model = make_model(config, feeder).to(devices[0])
-    N = min(config.batch_size, len(feeder))
-    x, y = feeder.batch(range(N))
-    figures = profile(model, x[:N], y)
-    print(
-        f"{config.model}, input N x {' x '.join(map(str, feeder.shape))} (C, T, V, M), N = {N}, {describe(devices[:1])}"
-    )
-    print(f"  parameters         {figures['parameters']:,}")
-    print(f"  FLOPs a clip       {figures['flops'] / 1e9:.3f} G (multiply and add are two)")
-    print(f"  inference          {figures['inference']:.1f} clips/s")
-    print(f"  forward, backward  {figures['training']:.1f} clips/s")
+    N = config.batch_size
+    print(f"batches of {N} on {describe(devices[:1])}; GFLOPs a clip, multiply and add counted as one\n")
+    print(f"| model | input | {' | '.join(COLUMNS)} |\n{'| --- ' * (2 + len(COLUMNS))}|")
+    for name, what, model, x in [profiled(config, devices[0])] if config.data_path else zoo(N):
+        figures = profile(model.to(devices[0]), x.to(devices[0]))
+        size, flops, *speeds = (figures[column] for column in COLUMNS)
+        print(f"| {name} | {what} | {size:,} | {flops:.2f} | {' | '.join(f'{s:.1f}' for s in speeds)} |", flush=True)
+
+
+def profiled(config, device):
+    """(name, input, model, batch) of the config."""
+    feeder = make_feeder(config, Store(config.data_path), "test_feeder_args", device)
+    x, _ = feeder.batch(range(min(config.batch_size, len(feeder))))
+    config.cl_mode = ""  # FR-Head works in training only
+    return config.model, " x ".join(map(str, feeder.shape)), make_model(config, feeder), x[: config.batch_size]
+
+
+def zoo(N):
+    """(name, input, model, batch) of all models, with the inputs of PYSKL's and MMAction2's tables, for 60 classes."""
+    for name, kind in MODELS.items():
+        for layout in ("coco",) if hasattr(kind, "heat_maps") else ("coco", "ntu"):
+            graph = build_graph(layout)
+            shape = (17, 48, 56, 56) if hasattr(kind, "heat_maps") else (3, 100, graph.num_point, 2)
+            model = build_model(name, 60, 2, graph)
+            yield name, f"{layout} {' x '.join(map(str, shape))}", model, torch.randn(N, *shape)
 
 
 def describe(devices):

@@ -217,12 +217,11 @@ def test_published_weights(config, golden, tmp_path, tiny_store):
     assert json.loads((tmp_path / "test-download" / "test_metrics.json").read_text())["count"] == [8, 4, 2, 1]
 
 
-def test_profile(config, tmp_path, capsys):
-    assert not run(config, tmp_path / "run", "--phase", "profile", "--model-args", "base_channels=64")
+def test_profile_of_a_config(config, tmp_path, capsys):
+    assert not run(config, tmp_path / "run", "--phase", "profile", "--model-args", "base_channels=64", *FRHEAD)
     printed = capsys.readouterr().out
-    assert (
-        "parameters         1,425,350" in printed and "G (multiply and add are two)" in printed and "clips/s" in printed
-    )
+    assert "batches of 4 on the CPU" in printed
+    assert "| ctrgcn | 3 x 8 x 20 x 1 | 1,425,350 | 0." in printed  # without the head, which a test does not need
     assert not (tmp_path / "run").exists()
 
 

@@ -3,17 +3,21 @@
 import time
 
 import torch
+from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+COLUMNS = ("parameters", "GFLOPs", "inference clips/s", "training clips/s")
 
-def profile(model, x, target, seconds=3.0):
-    """Parameters, FLOPs and clips/s of a model on one batch.
 
-    x: input of N clips, target: labels (N,), both on the model's device. FLOPs are PyTorch's count of one forward pass,
-    a multiplication and an addition being two, divided by N. Speeds are means over at least `seconds` each.
-    Returns a dict: parameters, flops, inference, training (clips/s).
+def profile(model, x, seconds=3.0):
+    """Size and speed of a model on one batch of N clips x, on its device: {column of COLUMNS: number}.
+
+    GFLOPs: PyTorch's count of the convolutions and matrix products of a forward pass, a clip, a multiplication with its
+    addition counted as one, as in the tables of PYSKL and MMAction2. Speeds are means over at least `seconds` each; a
+    training step is forward, cross-entropy and backward.
     """
     N = len(x)
+    target = torch.zeros(N, dtype=torch.int64, device=x.device)
     model.eval()
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         model(x)
@@ -22,16 +26,12 @@ def profile(model, x, target, seconds=3.0):
     model.train()
 
     def train_step():
-        torch.nn.functional.cross_entropy(model(x), target).backward()
+        F.cross_entropy(model(x), target).backward()
         model.zero_grad(set_to_none=True)
 
     training = N / _seconds_per_call(train_step, x.device, seconds)
-    return {
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "flops": counter.get_total_flops() / N,
-        "inference": inference,
-        "training": training,
-    }
+    figures = sum(p.numel() for p in model.parameters()), counter.get_total_flops() / 2e9 / N, inference, training
+    return dict(zip(COLUMNS, figures, strict=True))
 
 
 def _seconds_per_call(call, device, seconds):
@@ -39,11 +39,10 @@ def _seconds_per_call(call, device, seconds):
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
-    for _ in range(2):
-        call()
+    call()
     synchronize()
     begin, calls = time.perf_counter(), 0
-    while time.perf_counter() - begin < seconds or calls < 3:
+    while time.perf_counter() - begin < seconds:
         call()
         calls += 1
         synchronize()
