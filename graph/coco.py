@@ -1,4 +1,4 @@
-"""COCO: the 17 joints of 2D pose estimators (HRNet in PYSKL's annotations)."""
+"""COCO: the 17 joints of 2D pose estimators (HRNet in PYSKL's annotations); limbs as PoseC3D's networks order them."""
 
 from .graph import Layout
 
@@ -19,4 +19,8 @@ COCO = Layout(
     parts=((0, 1, 2, 3, 4), (5, 7, 9), (6, 8, 10), (11, 13, 15), (12, 14, 16)),
     upper=(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10),
     shoulders=(6, 5),
+    limbs=(
+        (0, 5), (0, 6), (5, 7), (7, 9), (6, 8), (8, 10), (5, 11), (11, 13), (13, 15), (6, 12), (12, 14), (14, 16),
+        (0, 1), (0, 2), (1, 3), (2, 4), (11, 12),
+    ),
 )  # fmt: skip

@@ -4,7 +4,7 @@ from .graph import Layout
 
 PARTS = ("trunk", "left_arm", "right_arm", "left_leg", "right_leg")
 REQUIRED = ("name", "joints", "edges", "root", "pairs", "parts")
-OPTIONAL = ("upper", "spine", "shoulders")
+OPTIONAL = ("upper", "spine", "shoulders", "limbs")
 
 
 def read_layout(content):
@@ -18,6 +18,7 @@ def read_layout(content):
     parts      {trunk, left_arm, right_arm, left_leg, right_leg}: lists of joints, each joint in one of them
     upper      joints of the upper body [trunk and arms without the root]
     spine, shoulders  [bottom, top] and [right, left] joints, for the transform `align` [none]
+    limbs      [a, b] pairs that heat maps of limbs draw, in this order [the edges]
 
     A joint is given by its number, from 0, or by its name. Raises ValueError saying which key is wrong.
     """
@@ -67,6 +68,7 @@ def read_layout(content):
         upper=tuple(upper),
         spine=indices(content["spine"], "spine", 2) if content.get("spine") else None,
         shoulders=indices(content["shoulders"], "shoulders", 2) if content.get("shoulders") else None,
+        limbs=pairs("limbs") if content.get("limbs") else None,
     )
 
 
@@ -81,7 +83,7 @@ def describe_layout(layout):
         "parts": {part: list(joints) for part, joints in zip(PARTS, layout.parts, strict=True)},
         "upper": list(layout.upper),
     }
-    optional = {"spine": layout.spine, "shoulders": layout.shoulders}
+    optional = {"spine": layout.spine, "shoulders": layout.shoulders, "limbs": layout.limbs}
     return content | {key: list(value) for key, value in optional.items() if value}
 
 

@@ -19,6 +19,7 @@ class Layout:
     upper      the joints of the upper body; the others are the lower body (BRL, rebalanced partial mixup)
     spine      (bottom, top) joints that define "up"; None where there are no such joints
     shoulders  (right, left) joints that define "across", or None
+    limbs      pairs of joints, in the order in which heat maps of limbs are channels; None: the bones
 
     Raises ValueError where the bones are no tree, the parts no partition, or an index is of no joint.
     """
@@ -31,10 +32,12 @@ class Layout:
     upper: tuple
     spine: tuple | None = None
     shoulders: tuple | None = None
+    limbs: tuple | None = None
 
     def __post_init__(self):
         V = len(self.joints)
         named = [*self.bones, *self.pairs, *self.parts, self.upper, self.spine or (), self.shoulders or ()]
+        named += self.limbs or ()
         outside = [joint for joints in named for joint in joints if not 0 <= joint < V]
         if outside:
             raise ValueError(f"layout {self.name}: there is no joint {outside[0]}; there are {V}, counted from 0")
@@ -70,6 +73,7 @@ class Graph:
     bones      list of V (joint, parent) pairs; the root is its own parent
     skip       list of V (joint, grandparent) pairs; the root and its children are their own (BRL, skip modality)
     mirror     list of V: the joint that takes the place of joint v in a mirror
+    limbs      list of L pairs of joints; limb_mirror: list of L, as mirror
     parts      list of five lists of joints
     upper, lower  lists of joints
     num_point  V
@@ -89,6 +93,9 @@ class Graph:
         self.skip = [(v, v if parent[v] == layout.root else parent[parent[v]]) for v in range(V)]
         swap = {a: b for left, right in layout.pairs for a, b in ((left, right), (right, left))}
         self.mirror = [swap.get(v, v) for v in range(V)]
+        self.limbs = list(layout.limbs or layout.bones)
+        number = {frozenset(limb): i for i, limb in enumerate(self.limbs)}
+        self.limb_mirror = [number.get(frozenset(self.mirror[v] for v in limb), i) for i, limb in enumerate(self.limbs)]
         self.parts = [list(part) for part in layout.parts]
         self.upper = sorted(layout.upper)
         self.lower = sorted(set(range(V)) - set(layout.upper))

@@ -39,6 +39,7 @@ def test_a_layout_survives_its_description(name):
         layout.pairs,
     )
     assert (again.spine, again.shoulders, again.joints) == (layout.spine, layout.shoulders, layout.joints)
+    assert again.limbs == layout.limbs
 
 
 @pytest.mark.parametrize(
@@ -61,6 +62,7 @@ def test_a_layout_survives_its_description(name):
         ({"name": ""}, "name: a word expected"),
         ({"colour": "red"}, "unknown key 'colour'"),
         ({"spine": [0]}, "spine: 2 joints expected"),
+        ({"limbs": [[0, 6]]}, "limbs: there is no joint 6"),
     ],
 )
 def test_a_wrong_description(change, message):

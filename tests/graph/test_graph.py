@@ -29,6 +29,17 @@ def test_layout(name):
         assert sorted(graph.mirror[v] for v in graph.parts[part]) == graph.parts[other]
 
 
+def test_limbs():
+    """Those of COCO, and what the mirror does to them, are PYSKL's (configs/posec3d/*/limb.py); else they are bones."""
+    coco = build_graph("coco")
+    left, right = (0, 2, 3, 6, 7, 8, 12, 14), (1, 4, 5, 9, 10, 11, 13, 15)
+    swap = {**dict(zip(left, right, strict=True)), **dict(zip(right, left, strict=True)), 16: 16}
+    assert coco.limb_mirror == [swap[i] for i in range(17)] and coco.limbs[16] == (11, 12)
+    ntu = build_graph("ntu")
+    assert ntu.limbs == list(ntu.layout.bones) and len(ntu.limb_mirror) == 24
+    assert [ntu.limb_mirror[i] for i in ntu.limb_mirror] == list(range(24)) != ntu.limb_mirror
+
+
 def test_upper_body_share():
     assert len(build_graph("ntu").upper) == 16 and len(build_graph("ucla").upper) == 11
 
