@@ -2,11 +2,22 @@
 
 from torchlight.config import bind, nearest
 
+from .agcn import AAGCN, AGCN
 from .ctrgcn import CTRGCN
+from .ctrgcn_baseline import CTRGCNBaseline
 from .posec3d import PoseC3D
+from .stgcn import STGCN
 from .stgcnpp import STGCNPP
 
-MODELS = {"ctrgcn": CTRGCN, "stgcn++": STGCNPP, "posec3d": PoseC3D}
+MODELS = {
+    "ctrgcn": CTRGCN,
+    "stgcn++": STGCNPP,
+    "posec3d": PoseC3D,
+    "stgcn": STGCN,
+    "agcn": AGCN,
+    "aagcn": AAGCN,
+    "ctrgcn-baseline": CTRGCNBaseline,
+}
 
 __all__ = ["MODELS", "build_model"]
 

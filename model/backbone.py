@@ -7,34 +7,41 @@ from torch import nn
 
 # The ten blocks of ST-GCN and of all that followed: (channels as a multiple of the first, stride in time).
 STAGES = ((1, 1), (1, 1), (1, 1), (1, 1), (2, 2), (2, 1), (2, 1), (4, 2), (4, 1), (4, 1))
+NORMS = ("MVC", "VC")
 LEVELS = (0, 4, 7, 9)  # the blocks whose features FR-Head refines: low, middle, high, final
 
 
 class GraphBackbone(nn.Module):
     """A stack of spatial-temporal graph convolution blocks under a linear classifier.
 
-    block      called as block(in_channels, out_channels, A, stride, residual); A: (S, V, V) float tensor
-    graph      graph.Graph: its A goes to the blocks, its V sizes the data batch norm
+    block      called as block(in_channels, out_channels, A, stride, residual)
+    graph      graph.Graph: its A (S, V, V) goes to the blocks, its V sizes the data batch norm
     norm       data batch norm over "MVC" (persons apart; ST-GCN, CTR-GCN) or "VC" (persons alike; PYSKL)
+    stages     the table of blocks; a table of its own has its own forward_levels and levels
+    A          what the blocks are given instead of the graph's A
 
     base_channels: width of the first block, a multiple of 8; drop_out: before the classifier
 
     forward: (N, C, T, V, M) -> logits (N, K). Raises ValueError for an input of another C, V or M.
     """
 
-    def __init__(self, block, graph, num_class, num_person, in_channels, base_channels, drop_out, norm):
+    def __init__(
+        self, block, graph, num_class, num_person, in_channels, base_channels, drop_out, norm, stages=STAGES, A=None
+    ):
         super().__init__()
         if base_channels < 8 or base_channels % 8:
             raise ValueError(f"base_channels must be a multiple of 8, not {base_channels}")
+        if norm not in NORMS:
+            raise ValueError(f"norm must be one of {', '.join(NORMS)}, not {norm!r}")
         self.num_class, self.num_person, self.in_channels = num_class, num_person, in_channels
         self.num_point = graph.num_point
         self.norm = norm
         bodies = num_person if norm == "MVC" else 1
         self.data_bn = nn.BatchNorm1d(bodies * graph.num_point * in_channels)
-        A = torch.from_numpy(graph.A)
-        widths = [in_channels] + [base_channels * factor for factor, _ in STAGES]
+        A = torch.from_numpy(graph.A) if A is None else A
+        widths = [in_channels] + [base_channels * factor for factor, _ in stages]
         self.blocks = nn.ModuleList(
-            block(widths[i], widths[i + 1], A, stride, residual=i > 0) for i, (_, stride) in enumerate(STAGES)
+            block(widths[i], widths[i + 1], A, stride, residual=i > 0) for i, (_, stride) in enumerate(stages)
         )
         self.drop_out = nn.Dropout(drop_out)
         self.fc = nn.Linear(widths[-1], num_class)

@@ -12,15 +12,16 @@ class PointwiseConv(nn.Conv2d):
     Computed as one matrix product a clip: the mathematics of conv2d at about half its time on a CPU.
     """
 
-    def __init__(self, in_channels, out_channels, stride=1):
-        super().__init__(in_channels, out_channels, 1, stride=(stride, 1))
+    def __init__(self, in_channels, out_channels, stride=1, bias=True):
+        super().__init__(in_channels, out_channels, 1, stride=(stride, 1), bias=bias)
 
     def forward(self, x):
         if self.stride[0] > 1:
             x = x[:, :, :: self.stride[0]]
         N, C, T, V = x.shape
-        W = self.weight.view(1, -1, C).expand(N, -1, -1)
-        return torch.baddbmm(self.bias.view(1, -1, 1), W, x.reshape(N, C, T * V)).view(N, -1, T, V)
+        W, x = self.weight.view(1, -1, C).expand(N, -1, -1), x.reshape(N, C, T * V)
+        y = torch.bmm(W, x) if self.bias is None else torch.baddbmm(self.bias.view(1, -1, 1), W, x)
+        return y.view(N, -1, T, V)
 
 
 def temporal_conv(in_channels, out_channels, kernel_size, stride=1, dilation=1):
@@ -71,4 +72,55 @@ def kaiming_fan_out(module, branches=1):
     """Initialise a convolution as He et al. (fan out), as if it were `branches` convolutions side by side."""
     fan_out = module.weight.shape[0] // branches * module.weight[0, 0].numel()
     nn.init.normal_(module.weight, 0, math.sqrt(2 / fan_out))
-    nn.init.zeros_(module.bias)
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)
+
+
+class SubsetConv(nn.Conv2d):
+    """Graph convolution: of each subset of neighbours a pointwise convolution of its own, summed.
+
+    x (N, C, T, V) and topology (S, V, V) or (N, S, V, V), whose [s, u, v] weighs joint u for joint v -> (N, C', T, V).
+    Parameters: as S pointwise convolutions, stacked. They come after the gathering of joints: C is never above C', and
+    one matrix product then sums over the subsets. early: the biases count as if they came before it.
+    """
+
+    def __init__(self, in_channels, out_channels, num_subset, early=False):
+        super().__init__(in_channels, num_subset * out_channels, 1)
+        self.num_subset, self.early = num_subset, early
+
+    def forward(self, x, topology):
+        N, C, T, V = x.shape
+        S = self.num_subset
+        W = self.weight.view(S, -1, C).transpose(0, 1).reshape(1, -1, S * C).expand(N, -1, -1)
+        b = self.bias.view(S, -1)
+        b = torch.einsum("sc,suv->cv", b, topology) if self.early else b.sum(dim=0).unsqueeze(1)  # C', V or 1
+        b = b.unsqueeze(1).expand(-1, T, V).reshape(1, -1, T * V)
+        gathered = x.reshape(N, 1, C * T, V) @ topology  # N, S, C*T, V
+        return torch.baddbmm(b, W, gathered.view(N, S * C, T * V)).view(N, -1, T, V)
+
+
+class GraphTemporalBlock(nn.Module):
+    """The block of ST-GCN: graph convolution, convolution over time with batch norm, shortcut.
+
+    (N, C, T, V) -> (N, C', ceil(T / stride), V). gcn: the graph convolution, (N, C, T, V) -> (N, C', T, V). kaiming:
+    whether He et al. initialise the convolutions over time. drop_out: before the sum, in all blocks with a shortcut.
+    Raises ValueError for an even kernel_size.
+    """
+
+    def __init__(self, gcn, in_channels, out_channels, stride, residual, kernel_size=9, kaiming=True, drop_out=0.0):
+        super().__init__()
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd, not {kernel_size}")
+        self.gcn = gcn
+        self.tcn = temporal_conv(out_channels, out_channels, kernel_size, stride)
+        self.bn = nn.BatchNorm2d(out_channels)
+        self.drop_out = nn.Dropout(drop_out if residual else 0.0)
+        self.residual = shortcut(in_channels, out_channels, stride) if residual else None
+        if kaiming:
+            kaiming_fan_out(self.tcn)
+            if isinstance(self.residual, ConvNorm):
+                kaiming_fan_out(self.residual[0])
+
+    def forward(self, x):
+        y = self.drop_out(self.bn(self.tcn(self.gcn(x))))
+        return torch.relu(y if self.residual is None else y + self.residual(x))

@@ -105,7 +105,8 @@ def check_variant(model, name, release, state):
         return
     for key, value in arguments.items():
         if isinstance(value, bool | str) and getattr(model, key) != value:
-            raise ValueError(f"these are weights of {name}: they need model_args {key}: {str(value).lower()}")
+            value = value if isinstance(value, str) else str(value).lower()  # as in YAML
+            raise ValueError(f"these are weights of {name}: they need model_args {key}: {value}")
 
 
 def load_weights(model, saved, ignore=()):

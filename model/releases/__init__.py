@@ -1,8 +1,15 @@
 """The published code bases whose checkpoints we read, by name. Of several that fit, the first counts."""
 
-from . import ctrgcn, frhead, posec3d, stgcnpp
+from . import agcn, ctrgcn, ctrgcn_baseline, frhead, posec3d, stgcn, stgcnpp
 from .release import Release, classifier
 
-RELEASES = {**ctrgcn.RELEASES, **stgcnpp.RELEASES, **posec3d.RELEASES}
+RELEASES = {
+    **ctrgcn.RELEASES,
+    **stgcnpp.RELEASES,
+    **posec3d.RELEASES,
+    **stgcn.RELEASES,
+    **agcn.RELEASES,
+    **ctrgcn_baseline.RELEASES,
+}
 
 __all__ = ["RELEASES", "Release", "classifier", "frhead"]

@@ -28,11 +28,11 @@ class Release:
     adapt: Callable | None = None
 
 
-def has(*keys):
-    """sign of a release: a state dict that has all these keys."""
+def has(*keys, lacks=()):
+    """sign of a release: a state dict that has all these keys, and none of those it lacks."""
 
     def sign(state):
-        return all(key in state for key in keys)
+        return all(key in state for key in keys) and not any(key in state for key in lacks)
 
     return sign
 
@@ -57,14 +57,23 @@ def ten_blocks(block, data_bn, *fc):
 def widths(first, last, **more):
     """arguments of a GraphBackbone. first: a convolution of the input's channels; last: a batch norm of the last block.
 
-    more: further arguments.
+    more: further arguments, or how to read them: (name of a tensor, dimension).
     """
 
     def arguments(state):
         return {
             "in_channels": state[first].shape[1],
             "base_channels": state[last].shape[0] // STAGES[-1][0],
-            **more,
+            **{name: state[v[0]].shape[v[1]] if isinstance(v, tuple) else v for name, v in more.items()},
         }
 
     return arguments
+
+
+def linear(fc):
+    """adapt where the classifier fc is a 1x1 convolution."""
+
+    def adapt(state):
+        return {key: value.flatten(1) if key == f"{fc}.weight" else value for key, value in state.items()}
+
+    return adapt

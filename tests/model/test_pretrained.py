@@ -5,15 +5,30 @@ from graph import build_graph
 from model import build_model
 from model.frhead import FRHead
 from model.pretrained import from_published, load_published, load_weights
+from model.releases import RELEASES
 
 GOLDENS = [  # file, layout, persons, our name
     ("ctrgcn_ucla", "ucla", 1, "ctrgcn"),
     ("ctrgcn_ntu", "ntu", 2, "ctrgcn"),
     ("ctrgcn_pyskl_coco", "coco", 2, "ctrgcn"),
     ("stgcnpp_ntu", "ntu", 2, "stgcn++"),
+    ("stgcn_ntu", "ntu", 2, "stgcn"),
+    ("stgcn_release_openpose", "openpose", 2, "stgcn"),
+    ("agcn_ntu", "ntu", 2, "agcn"),
+    ("agcn_release_ntu", "ntu", 2, "agcn"),
+    ("agcn_mmaction2_0_ntu", "ntu", 2, "agcn"),
+    ("aagcn_ntu", "ntu", 2, "aagcn"),
+    ("ctrgcn_baseline_ntu", "ntu", 2, "ctrgcn-baseline"),
     ("posec3d_slowonly_keypoint", "coco", 2, "posec3d"),
     ("frhead_ctrgcn_ucla", "ucla", 1, "ctrgcn"),
+    ("frhead_stgcn_ucla", "ucla", 1, "ctrgcn-baseline"),
+    ("frhead_aagcn_ucla", "ucla", 1, "aagcn"),
 ]
+VARIANTS = {  # model_args of those that are not the default
+    "ctrgcn_pyskl_coco": {"tcn_relu": True},
+    "agcn_release_ntu": {"relation": "softmax"},
+    "agcn_mmaction2_0_ntu": {"relation": "softmax", "norm": "VC"},
+}
 
 
 def agree(model, x, expected):
@@ -26,7 +41,8 @@ def agree(model, x, expected):
 def test_published_networks(golden, file, layout, persons, _name):
     state, x, expected, meta = golden(file)
     model = from_published(state, build_graph(layout), persons)
-    assert sum(p.numel() for p in model.parameters()) == meta["params"]
+    unused = sum(value.numel() for key, value in state.items() if "tcagcn" in meta["arch"] and ".conv3." in key)
+    assert sum(p.numel() for p in model.parameters()) == meta["params"] - unused
     agree(model, x, expected)
 
 
@@ -34,8 +50,7 @@ def test_published_networks(golden, file, layout, persons, _name):
 def test_loading_into_a_model_from_a_wrapped_file(golden, tmp_path, file, layout, persons, name):
     state, x, expected, meta = golden(file)
     torch.save({"state_dict": {f"module.{key}": value for key, value in state.items()}}, tmp_path / "w.pt")
-    variant = {"tcn_relu": True} if file == "ctrgcn_pyskl_coco" else {}
-    model = build_model(name, meta["num_class"], persons, build_graph(layout), **variant)
+    model = build_model(name, meta["num_class"], persons, build_graph(layout), **VARIANTS.get(file, {}))
     model = FRHead(model, meta["num_frame"]) if "frhead" in meta["arch"] else model
     load_published(model, tmp_path / "w.pt")
     agree(model, x, expected)
@@ -51,6 +66,29 @@ def test_variants_that_no_shape_shows_are_refused(golden):
     state, _, _, _ = golden("ctrgcn_pyskl_coco")
     with pytest.raises(ValueError, match="they need model_args tcn_relu: true"):
         load_published(build_model("ctrgcn", 8, 2, build_graph("coco")), state)
+    state, _, _, _ = golden("agcn_release_ntu")
+    with pytest.raises(ValueError, match="they need model_args relation: softmax"):
+        load_published(build_model("agcn", 60, 2, build_graph("ntu")), state)
+    state, _, _, _ = golden("agcn_mmaction2_0_ntu")
+    with pytest.raises(ValueError, match="they need model_args norm: VC"):
+        load_published(build_model("agcn", 60, 2, build_graph("ntu"), relation="softmax"), state)
+
+
+@pytest.mark.parametrize(("file", "layout", "persons", "_name"), GOLDENS)
+def test_one_release_only_has_the_signs(golden, file, layout, persons, _name):
+    state, _, _, _ = golden(file)
+    assert len([name for name, release in RELEASES.items() if release.sign(state)]) == 1
+
+
+def test_stgcn_takes_the_graph_of_the_file_and_may_lack_importance(golden):
+    state, x, _, _ = golden("stgcn_release_openpose")
+    state = {key: value for key, value in state.items() if not key.startswith("edge_importance")}
+    state["A"] = torch.rand(3, 18, 18)
+    model = from_published(state, build_graph("openpose"), 2)
+    assert all(torch.equal(block.gcn.A, state["A"]) for block in model.blocks)
+    assert all((block.gcn.importance == 1).all() for block in model.blocks)
+    with pytest.raises(ValueError, match="20 missing: edge_importance.0, A"):
+        from_published({key: value for key, value in state.items() if key != "A"}, build_graph("openpose"), 2)
 
 
 def test_heads_are_loaded_with_their_backbone_or_left_out_on_request(golden):
