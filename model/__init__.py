@@ -5,6 +5,8 @@ from torchlight.config import bind, nearest
 from .agcn import AAGCN, AGCN
 from .ctrgcn import CTRGCN
 from .ctrgcn_baseline import CTRGCNBaseline
+from .dgstgcn import DGSTGCN
+from .msg3d import MSG3D
 from .posec3d import PoseC3D
 from .stgcn import STGCN
 from .stgcnpp import STGCNPP
@@ -17,6 +19,8 @@ MODELS = {
     "agcn": AGCN,
     "aagcn": AAGCN,
     "ctrgcn-baseline": CTRGCNBaseline,
+    "msg3d": MSG3D,
+    "dgstgcn": DGSTGCN,
 }
 
 __all__ = ["MODELS", "build_model"]

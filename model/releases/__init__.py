@@ -1,6 +1,6 @@
 """The published code bases whose checkpoints we read, by name. Of several that fit, the first counts."""
 
-from . import agcn, ctrgcn, ctrgcn_baseline, frhead, posec3d, stgcn, stgcnpp
+from . import agcn, ctrgcn, ctrgcn_baseline, dgstgcn, frhead, msg3d, posec3d, stgcn, stgcnpp
 from .release import Release, classifier
 
 RELEASES = {
@@ -10,6 +10,8 @@ RELEASES = {
     **stgcn.RELEASES,
     **agcn.RELEASES,
     **ctrgcn_baseline.RELEASES,
+    **msg3d.RELEASES,
+    **dgstgcn.RELEASES,
 }
 
 __all__ = ["RELEASES", "Release", "classifier", "frhead"]

@@ -28,7 +28,11 @@ def block(i):
 RELEASES = {
     "ST-GCN++ (PYSKL, BRL, MMAction2)": Release(
         STGCNPP,
-        sign=has("backbone.gcn.0.tcn.transform.2.weight", "backbone.gcn.0.gcn.down.0.weight"),
+        sign=has(
+            "backbone.gcn.0.tcn.transform.2.weight",
+            "backbone.gcn.0.gcn.down.0.weight",
+            "backbone.gcn.0.gcn.conv.weight",
+        ),
         arguments=widths("backbone.gcn.0.gcn.conv.weight", "backbone.gcn.9.tcn.bn.weight"),
         modules=ten_blocks(block, "backbone.data_bn", "cls_head.fc_cls", "cls_head.fc"),
     ),
