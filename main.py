@@ -6,6 +6,7 @@ python main.py --phase profile
 """
 
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,9 +18,10 @@ from model import MODELS, build_model
 from model.frhead import CL_MODES, VERSIONS, FRHead
 from model.loss import LOSSES, build_loss
 from model.pretrained import is_ours, load_weights
-from torchlight import checkpoint, plot
+from torchlight import checkpoint, distributed, plot
 from torchlight.config import Option, bind, command_line, read_yaml, resolve
 from torchlight.device import bare, counted_generator, counted_seed, parse_device, place
+from torchlight.distributed import ALONE
 from torchlight.errors import guarded
 from torchlight.evaluator import evaluate, predict, write_test
 from torchlight.metrics import format_summary
@@ -37,6 +39,7 @@ OPTIONS = {
     "resume": Option(bool, False, "continue the run in the run directory"),
     "overwrite": Option(bool, False, "replace the run in the run directory"),
     "device": Option(list, [], "cpu, or the numbers of GPUs; several share each batch [GPU 0 if there is one]"),
+    "sync_bn": Option(bool, False, "batch norm over the clips of all processes (torchrun)"),
     "seed": Option(int, 1, "seed of every random draw", low=0),
     # data
     "data_path": Option(str, "", "the store (data/prepare.py)"),
@@ -189,7 +192,10 @@ def make_feeder(config, store, key, device, split=None):
                 f"a test draws no random numbers, but {', '.join(feeder.random)} does (uniform_frames: seed)"
             )
         if key == "train_feeder_args" and feeder.num_clips > 1:
-            raise ValueError("uniform_frames: num_clips is for tests; repeat draws several samples of a training clip")
+            raise ValueError(
+                "uniform_frames: num_clips is for tests, and so is heat_map: double; "
+                "repeat draws several samples of a training clip"
+            )
     return feeder
 
 
@@ -210,7 +216,14 @@ def make_batches(config, feeder):
 def make_model(config, feeder):
     """The model for a feeder's clips. Raises ValueError where the config says otherwise than the data."""
     arguments = dict(config.model_args)
-    C, _, _, M = feeder.shape
+    with blame(config, "model"):
+        if hasattr(MODELS[config.model], "heat_maps") != (feeder.heat_maps is not None):
+            raise ValueError(
+                f"{config.model} takes joints, but the transforms end with heat_map"
+                if feeder.heat_maps
+                else f"{config.model} takes heat maps: the transforms must end with heat_map"
+            )
+    C, M = feeder.shape[0], feeder.num_person  # heat maps are its channels
     found = {"graph": feeder.graph.name, "num_class": len(feeder.classes), "num_person": M, "in_channels": C}
     with blame(config, "model_args"):
         for key, value in found.items():
@@ -242,7 +255,7 @@ def read_weights(model, config):
 def train(config):
     """Train, test the last epoch, write the run directory."""
     torch.backends.cudnn.deterministic = True
-    devices = parse_device(config.device)
+    team, devices = distributed.join(parse_device(config.device))
     saved = load_last(config) if config.resume else None
     store = Store(config.data_path)
     train_set = make_feeder(config, store, "train_feeder_args", devices[0])
@@ -253,41 +266,48 @@ def train(config):
         held, rest = train_set.index[held], train_set.index[rest]
         selection = {"val": make_feeder(config, store, "test_feeder_args", devices[0], split=held)}
         train_set = make_feeder(config, store, "train_feeder_args", devices[0], split=rest)
-    C, T, V, M = train_set.shape
-    if test_set.shape != (C, test_set.shape[1], V, M):
-        raise ValueError(f"test clips are {test_set.shape} (C, T, V, M), but training clips {train_set.shape}")
+    if test_set.form != train_set.form:
+        raise ValueError(
+            f"test clips are {test_set.shape} ({test_set.axes}), "
+            f"but training clips {train_set.shape} ({train_set.axes})"
+        )
     batches = make_batches(config, train_set)
+    if min(batches.clips, config.batch_size) < team.size:
+        raise ValueError(
+            f"batches of {min(batches.clips, config.batch_size)} clips cannot be shared by {team.size} processes"
+        )
     plain, loss = (build_loss(name, train_set.class_count).to(devices[0]) for name in ("cross-entropy", config.loss))
     torch.manual_seed(counted_seed("weights", config.seed))
     model = make_model(config, train_set)
     if config.weights:
         read_weights(model, config)
-    model = place(model, devices)
+    model = place(model, devices, team, config.sync_bn)
     effective = config.batch_size * config.accumulate
     base_lr = config.base_lr * (effective / config.base_batch_size if config.base_batch_size else 1)
     scores = {}
 
     def evaluate_selection():
         ((split, feeder),) = selection.items()
-        scores[split] = score(model, feeder, config)
+        scores[split] = score(model, feeder, config, team)
         return {split: evaluate(scores[split], feeder.label, train_set.class_count, config.shots)}
 
     def criterion(epoch):
         classifier_loss = plain if epoch < config.defer_epoch else loss
         return refined(classifier_loss, bare(model), config.w_cl_loss) if config.cl_mode else classifier_loss
 
-    with Recorder(config.work_dir, "resume" if saved else "overwrite" if config.overwrite else "new") as recorder:
+    claim = "resume" if saved else "overwrite" if config.overwrite else "new"
+    with Recorder(config.work_dir, claim, team.writes) as recorder:
         options = {key: getattr(config, key) for key in OPTIONS if key not in UNSAVED}
-        recorder.save_config(options)
-        recorder.save_environment(devices)
+        recorder.begin(options, devices)
+        where = describe(devices) + (f", {team.size} processes" if team.size > 1 else "")
         recorder.log(
-            f"{config.model}: {sum(p.numel() for p in model.parameters()):,} parameters on {describe(devices)}\n"
+            f"{config.model}: {sum(p.numel() for p in model.parameters()):,} parameters on {where}\n"
             f"{store.path} ({store.path.stat().st_size / 2**20:.1f} MB): {len(train_set)} training clips, per class "
             f"{' '.join(map(str, train_set.class_count))}; {len(test_set)} test clips; input {train_set.shape}\n"
             f"{batches.clips} clips and {len(batches)} batches an epoch; effective batch {effective}, lr {base_lr:g}"
         )
         extra = {"config": options, "class_count": train_set.class_count.tolist(), "classes": store.classes}
-        trainer = Trainer(model, batches, criterion, evaluate_selection, recorder, config, base_lr, extra)
+        trainer = Trainer(model, batches, criterion, evaluate_selection, recorder, config, base_lr, extra, team)
         if saved:
             trainer.resume(saved)
             recorder.log(f"continuing after epoch {trainer.epoch}, batch {trainer.step}")
@@ -295,19 +315,28 @@ def train(config):
             trainer.save_last()
         trainer.fit()
 
-        test_score = scores["test"] if "test" in scores else score(model, test_set, config)
-        metrics = describe_test(config, store, test_set, test_score, train_set.class_count, "runs.pt", trainer.epoch)
-        checkpoint.save(trainer.weights(metrics), recorder.path("runs.pt"))
-        write_test(recorder, test_set.names, test_score, test_set.label, metrics, config.save_score)
-        plot.curves(recorder.history, recorder.path("curves.png"))
-        recorder.log(f"last epoch ({trainer.epoch}), test: {format_summary(metrics)}")
-        best = checkpoint.load(recorder.path("best.pt"))
-        if trainer.best["split"] == "test":
-            recorder.log(f"best epoch ({best['epoch']}), chosen on the test clips: {format_summary(best['metrics'])}")
-        else:
-            bare(model).load_state_dict(best["model"])
-            reached = evaluate(score(model, test_set, config), test_set.label, train_set.class_count, config.shots)
-            recorder.log(f"best epoch ({best['epoch']}), chosen on held-out clips, test: {format_summary(reached)}")
+        test_score = scores["test"] if "test" in scores else score(model, test_set, config, team)
+        if team.writes:
+            finish(config, trainer, store, test_set, test_score, train_set.class_count)
+    distributed.leave()
+
+
+def finish(config, trainer, store, test_set, test_score, counts):
+    """Write runs.pt and the files of its test, and report the best epoch beside the last one."""
+    recorder = trainer.recorder
+    metrics = describe_test(config, store, test_set, test_score, counts, "runs.pt", trainer.epoch)
+    recorder.save(trainer.weights(metrics), "runs.pt")
+    write_test(recorder, test_set.names, test_score, test_set.label, metrics, config.save_score)
+    plot.curves(recorder.history, recorder.path("curves.png"))
+    recorder.log(f"last epoch ({trainer.epoch}), test: {format_summary(metrics)}")
+    best = checkpoint.load(recorder.path("best.pt"))
+    if trainer.best["split"] == "test":
+        recorder.log(f"best epoch ({best['epoch']}), chosen on the test clips: {format_summary(best['metrics'])}")
+    else:
+        model = bare(trainer.model)
+        model.load_state_dict(best["model"])
+        reached = evaluate(score(model, test_set, config), test_set.label, counts, config.shots)
+        recorder.log(f"best epoch ({best['epoch']}), chosen on held-out clips, test: {format_summary(reached)}")
 
 
 def refined(criterion, model, weight):
@@ -336,14 +365,16 @@ def describe_test(config, store, feeder, scores, class_count, weights, epoch):
     return facts | evaluate(scores, feeder.label, class_count, config.shots)
 
 
-def score(model, feeder, config):
-    """Scores (N, K) of a feeder's clips."""
-    return predict(model, feeder.batches(config.test_batch_size), feeder.num_clips)
+def score(model, feeder, config, team=ALONE):
+    """Scores (N, K) of a feeder's clips; each process of a team tests a part of them."""
+    N = len(feeder)
+    batches = feeder.batches(config.test_batch_size, team.rows(N))
+    return predict(model if team.size == 1 else bare(model), batches, feeder.num_clips, partial(team.gather, N=N))
 
 
 def test(config):
     """Test --weights and write the files of a test."""
-    devices = parse_device(config.device)
+    team, devices = distributed.join(parse_device(config.device))
     store = Store(config.data_path)
     feeder = make_feeder(config, store, "test_feeder_args", devices[0])
     model = make_model(config, feeder)
@@ -356,11 +387,13 @@ def test(config):
         train_split = store.split(config.train_feeder_args.get("split", "train"))
         counts, epoch = class_count(store.label[train_split], len(store.classes)), None
     model = place(model, devices)
-    with Recorder(config.work_dir, "add") as recorder:
-        scores = score(model, feeder, config)
-        metrics = describe_test(config, store, feeder, scores, counts, config.weights, epoch)
-        write_test(recorder, feeder.names, scores, feeder.label, metrics, config.save_score)
-        recorder.log(f"{config.weights}, {len(feeder)} test clips: {format_summary(metrics)}")
+    with Recorder(config.work_dir, "add", team.writes) as recorder:
+        scores = score(model, feeder, config, team)
+        if team.writes:
+            metrics = describe_test(config, store, feeder, scores, counts, config.weights, epoch)
+            write_test(recorder, feeder.names, scores, feeder.label, metrics, config.save_score)
+            recorder.log(f"{config.weights}, {len(feeder)} test clips: {format_summary(metrics)}")
+    distributed.leave()
 
 
 def profile_models(config):
@@ -378,7 +411,7 @@ def profile_models(config):
 def profiled(config, device):
     """(name, input, model, batch) of the config."""
     feeder = make_feeder(config, Store(config.data_path), "test_feeder_args", device)
-    x, _ = feeder.batch(range(min(config.batch_size, len(feeder))))
+    x, _ = feeder.batch(range(min(-(-config.batch_size // feeder.num_clips), len(feeder))))
     config.cl_mode = ""  # FR-Head works in training only
     return config.model, " x ".join(map(str, feeder.shape)), make_model(config, feeder), x[: config.batch_size]
 

@@ -11,6 +11,7 @@ from torchlight.device import counted_generator
 
 from .balance import class_count, epoch_order
 from .clips import Clips
+from .heat_map import HeatMaps
 from .mixing import Target
 from .modality import MODALITIES
 from .store import CHANNELS, Store
@@ -22,15 +23,16 @@ class Feeder:
 
     data_path   a store file, or a Store
     split       name of the split, or an array of clip indices
-    modality    one of MODALITIES
+    modality    one of MODALITIES; of heat maps joint, or bone: limbs
     transforms  list of names, or {name: {argument: value}}, in order, from TRANSFORMS. Where no "modality" is among
-                them it comes last. One of them samples frames.
+                them it comes last. One of them samples frames. heat_map, the very last, draws the clips.
     num_person  persons of the output: more than the store's are zero, fewer keep the first. None: as the store.
     device      where batches are made. On a GPU the split's frames are copied there if they fit in half of the free
                 memory, and fetched from the mapped file otherwise.
 
-    names (list), label (N,), class_count (K,), classes, graph, num_clips (rows a clip becomes), shape (C, T, V, M),
-    random (names of transforms that draw random numbers).
+    names (list), label (N,), class_count (K,), classes, graph, num_clips (rows a clip becomes), shape (C, T, V, M), of
+    heat maps (V, T, H, W), axes (the letters of shape), form (what of it a model is built for), heat_maps (None, or
+    what draws them), random (names of transforms that draw random numbers).
     Raises ValueError for what does not fit; the message says which key or file.
     """
 
@@ -57,12 +59,23 @@ class Feeder:
         self.class_count = class_count(self.label, len(store.classes))
         self.graph = build_graph(store.layout)
         self.num_person = num_person or store.keypoint.shape[1]
-        self.transforms, self.random = parse_transforms(transforms, modality)
+        self.transforms, self.random, heat_map = parse_transforms(transforms, modality)
+        if heat_map is not None and CHANNELS[store.channels] != 2:
+            raise ValueError(
+                f"transforms: heat_map draws poses in pictures, but the channels of {store.path} are {store.channels}"
+            )
+        self.heat_maps = None if heat_map is None else HeatMaps(self.graph, **heat_map)
         self._joints = self._layout_tensors()
         self._frames, self._offset = self._place_frames()
         self._length = torch.from_numpy(store.length[self.index])
-        x, _ = self.batch([0])
-        self.num_clips, self.shape = len(x), tuple(x.shape[1:])
+        self._picture = self._picture_sizes()
+        x, _ = self.skeletons([0])
+        C, T, V, M = x.shape[1:]
+        self.num_clips, self.shape, self.axes, self.form = len(x), (C, T, V, M), "C, T, V, M", (C, V, M)
+        if self.heat_maps:
+            V, size = self.heat_maps.channels, self.heat_maps.size
+            self.num_clips *= self.heat_maps.views
+            self.shape, self.axes, self.form = (V, T, size, size), "V, T, H, W", (V,)
 
     def _layout_tensors(self):
         graph, layout = self.graph, self.graph.layout
@@ -78,6 +91,14 @@ class Feeder:
             shoulders=layout.shoulders,
             score=CHANNELS[self.store.channels] if self.store.channels.endswith("s") else None,
         )
+
+    def _picture_sizes(self):
+        """Width and height of every clip's picture, (N, 2) float64, or None where the store does not say them."""
+        meta = self.store.meta
+        if CHANNELS[self.store.channels] != 2 or not {"width", "height"} <= set(meta):
+            return None
+        sizes = np.stack([meta["width"], meta["height"]], axis=1)[self.index]
+        return torch.from_numpy(sizes).double().to(self.device)
 
     def _place_frames(self):
         """The split's frames and the clips' offsets in them: on the GPU if they fit, else the whole mapped file."""
@@ -98,15 +119,25 @@ class Feeder:
         return len(self.index)
 
     def batch(self, positions, epoch=0, step=0, rng=None):
-        """Clips at these positions of the split: x (N * num_clips, C, T, V, M) float32, y (N,) int64.
+        """Clips at these positions of the split: x (N * num_clips, *shape) float32, y (N,) int64.
 
         Random transforms draw from `rng`, or from a generator seeded by (seed, epoch, step): the same arguments give
         the same batch.
         """
+        x, y = self.skeletons(positions, epoch, step, rng)
+        return self.render(x), y
+
+    def render(self, x):
+        """What the model takes of clips (N, C, T, V, M): themselves, or their heat maps."""
+        return self.heat_maps(x) if self.heat_maps else x
+
+    def skeletons(self, positions, epoch=0, step=0, rng=None):
+        """As batch, but x is (N, C, T, V, M) in any case: what mixing acts on."""
         positions = torch.as_tensor(positions, dtype=torch.int64)
         rng = rng or counted_generator("feeder", self.seed, epoch, step, device=self.device)
         offset = self._offset[positions.to(self._offset.device)]
-        clips = Clips(self._frames, offset, self._length[positions], self._joints, self.device)
+        picture = None if self._picture is None else self._picture[positions.to(self.device)]
+        clips = Clips(self._frames, offset, self._length[positions], self._joints, self.device, picture)
         for transform, arguments in self.transforms:
             transform(clips, rng, **arguments)
         x = clips.x  # N, T, M, V, C
@@ -119,10 +150,11 @@ class Feeder:
         y = torch.from_numpy(self.label[positions.numpy()]).to(self.device)
         return x.permute(0, 4, 1, 3, 2), y
 
-    def batches(self, batch_size):
-        """x of all clips in order, batch_size clips at a time: a test."""
-        for first in range(0, len(self), batch_size):
-            yield self.batch(range(first, min(first + batch_size, len(self))))[0]
+    def batches(self, batch_size, part=slice(None)):
+        """x of all clips in order, or of a part of them, batch_size clips at a time: a test."""
+        positions = range(len(self))[part]
+        for first in range(0, len(positions), batch_size):
+            yield self.batch(positions[first : first + batch_size])[0]
 
 
 class TrainBatches:
@@ -150,15 +182,16 @@ class TrainBatches:
         for step in range(start, len(self)):
             positions = order[step * self.batch_size : (step + 1) * self.batch_size]
             rng = counted_generator("feeder", feeder.seed, epoch, step, device=feeder.device)
-            x, y = feeder.batch(positions, rng=rng)
+            x, y = feeder.skeletons(positions, rng=rng)
             x, target = self.mixing(x, y, rng) if self.mixing else (x, Target(y))
-            yield x, target, lambda positions=positions: [feeder.names[i] for i in positions]
+            yield feeder.render(x), target, lambda positions=positions: [feeder.names[i] for i in positions]
 
 
 def parse_transforms(transforms, modality):
-    """A config's list of transforms, checked: ([(function, arguments)], names of the random ones).
+    """A config's list of transforms, checked: ([(function, arguments)], names of the random ones, heat_map).
 
-    The modality goes where the list has "modality", or last. Raises ValueError naming the transform and the argument.
+    The modality goes where the list has "modality", or last. heat_map: its arguments, or None where it is not in the
+    list. Raises ValueError naming the transform and the argument.
     """
     if not isinstance(transforms, list | tuple):
         raise ValueError(f"transforms must be a list, not {transforms!r}")
@@ -173,13 +206,23 @@ def parse_transforms(transforms, modality):
             raise ValueError(f"transforms: {name} is there twice")
         if name == "modality" and arguments:
             raise ValueError("transforms: modality takes no arguments here; set the option `modality`")
-        arguments = bind(TRANSFORMS[name], arguments or {}, f"transforms: {name}", skip=("clips", "rng"))
+        arguments = bind(TRANSFORMS[name], arguments or {}, f"transforms: {name}", skip=("clips", "rng", "graph"))
         for size in {"length", "num_clips"} & set(arguments):
             if arguments[size] < 1:
                 raise ValueError(f"transforms: {name}: {size} must be at least 1, not {arguments[size]}")
         parsed[name] = arguments
+    heat_map = None
+    if "heat_map" in parsed:
+        if list(parsed)[-1] != "heat_map":
+            raise ValueError("transforms: heat_map must be the last")
+        heat_map = parsed.pop("heat_map")
+        if heat_map.get("limb") is None:
+            heat_map["limb"] = modality == "bone"
+        if modality not in ("joint", "bone") or (modality == "bone" and not heat_map["limb"]):
+            raise ValueError(f"transforms: heat_map draws joints, or limbs for the modality bone, not {modality}")
+        modality = "joint"  # limbs are drawn from joint to joint
     parsed.setdefault("modality", {})["name"] = modality
     if sum(name in parsed for name in FRAME_SAMPLERS) != 1:
         raise ValueError(f"transforms: exactly one must sample frames: {', '.join(FRAME_SAMPLERS)}")
     random = [name for name, arguments in parsed.items() if is_random(name, arguments)]
-    return [(TRANSFORMS[name], arguments) for name, arguments in parsed.items()], random
+    return [(TRANSFORMS[name], arguments) for name, arguments in parsed.items()], random, heat_map

@@ -4,6 +4,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from . import distributed
+from .distributed import ALONE
+
 
 def parse_device(words):
     """`--device` as a list of torch devices: [] is GPU 0 or else the CPU; "cpu", or the numbers of GPUs.
@@ -25,15 +28,20 @@ def parse_device(words):
     return [torch.device("cuda", int(word)) for word in words]
 
 
-def place(model, devices):
-    """The model on its devices: several GPUs share each batch (DataParallel)."""
+def place(model, devices, team=ALONE, sync_bn=False):
+    """The model on its devices: several GPUs share each batch (DataParallel), and so do several processes
+    (DistributedDataParallel), with batch norm over the whole batch if sync_bn.
+    """
     model = model.to(devices[0])
+    if team.size > 1:
+        model = distributed.synchronise(model, devices[0]) if sync_bn else model
+        return distributed.wrap(model, devices[0])
     return nn.DataParallel(model, device_ids=devices) if len(devices) > 1 else model
 
 
 def bare(model):
-    """The model inside a DataParallel."""
-    return model.module if isinstance(model, nn.DataParallel) else model
+    """The model inside a DataParallel or DistributedDataParallel."""
+    return model.module if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel) else model
 
 
 def counted_seed(purpose, seed, epoch=0, step=0):

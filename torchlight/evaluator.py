@@ -14,11 +14,12 @@ from .metrics import evaluate_scores
 
 
 @torch.inference_mode()
-def predict(model, batches, num_clips=1):
+def predict(model, batches, num_clips=1, gather=None):
     """Scores (N, K) float32 of all clips, in the order of the batches.
 
     batches yields x with num_clips consecutive rows for each sample. One row: its logits. Several: the logarithm of
-    the mean of their softmax, so that a softmax of the score gives back the averaged probabilities.
+    the mean of their softmax, so that a softmax of the score gives back the averaged probabilities. gather: called with
+    the scores of these batches where they are only a part, it returns those of all.
     """
     training = model.training
     model.eval()
@@ -30,7 +31,8 @@ def predict(model, batches, num_clips=1):
             logits = rows.log_softmax(dim=-1).logsumexp(dim=1) - math.log(num_clips)
         scores.append(logits)
     model.train(training)
-    return torch.cat(scores).cpu().numpy()
+    scores = torch.cat(scores)
+    return (gather(scores) if gather else scores).cpu().numpy()
 
 
 def evaluate(score, label, class_count, shots):

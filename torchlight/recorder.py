@@ -14,6 +14,7 @@ import torch
 import yaml
 from tensorboardX import SummaryWriter
 
+from . import checkpoint
 from .files import replacing, write_json
 
 RUN_FILES = (
@@ -27,12 +28,17 @@ class Recorder:
     """Log, JSON lines and TensorBoard scalars of one run directory.
 
     claim: "new" refuses a directory that already holds a run (ValueError), "overwrite" removes that run's files,
-    "resume" continues it, "add" only adds to it (a test). history: the epochs recorded so far. As a context manager it
+    "resume" continues it, "add" only adds to it (a test). history: the epochs recorded so far. writes: False is a
+    recorder that touches no file and prints nothing, of all processes of a training but one. As a context manager it
     keeps the traceback of an exception in log.txt and tells the exception so (attribute `log`).
     """
 
-    def __init__(self, directory, claim="new"):
-        self.directory = Path(directory)
+    def __init__(self, directory, claim="new", writes=True):
+        self.directory, self.writes = Path(directory), writes
+        self.history = []
+        self._board = None
+        if not writes:
+            return
         if claim in ("new", "overwrite"):
             present = [path for pattern in RUN_FILES for path in self.directory.glob(pattern)]
             if present and claim == "new":
@@ -43,36 +49,46 @@ class Recorder:
             for path in present:
                 path.unlink()
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.history = []
-        self._board = None
 
     def path(self, name):
         return self.directory / name
 
     def log(self, message):
         """Print a message and add it, with the time, to log.txt."""
+        if not self.writes:
+            return
         print(message, flush=True)
         with open(self.path("log.txt"), "a", encoding="utf-8") as file:
             file.write(f"[{time.strftime('%Y-%m-%d %H:%M:%S')}] {message}\n")
 
-    def save_config(self, config):
-        """config.yaml: every option of this run. It runs again as it is."""
+    def begin(self, config, devices):
+        """config.yaml: every option of this run; it runs again as it is. env.json: versions, device, git commit and
+        command line.
+        """
+        if not self.writes:
+            return
         with replacing(self.path("config.yaml"), "w") as file:
             yaml.safe_dump(config, file, sort_keys=False, allow_unicode=True)
-
-    def save_environment(self, devices):
-        """env.json: versions, device, git commit and command line."""
         write_json(self.path("env.json"), environment(devices))
+
+    def save(self, state, name):
+        """Write a checkpoint."""
+        if self.writes:
+            checkpoint.save(state, self.path(name))
 
     def rewind(self, history):
         """Go back to a checkpoint's history: later epochs leave metrics.jsonl and TensorBoard."""
         self.history = list(history)
+        if not self.writes:
+            return
         with replacing(self.path("metrics.jsonl"), "w") as file:
             file.writelines(json.dumps(line) + "\n" for line in self.history)
 
     def epoch(self, line):
         """Record one epoch: a flat dict of numbers, and dicts of numbers under the names of splits."""
         self.history.append(line)
+        if not self.writes:
+            return
         with open(self.path("metrics.jsonl"), "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         if self._board is None:
@@ -90,7 +106,7 @@ class Recorder:
         return self
 
     def __exit__(self, kind, error, trace):
-        if isinstance(error, Exception):
+        if isinstance(error, Exception) and self.writes:
             error.log = self.path("log.txt")
             with open(error.log, "a", encoding="utf-8") as file:
                 file.writelines(traceback.format_exception(error))

@@ -8,8 +8,8 @@ import time
 import torch
 from tqdm import tqdm
 
-from . import checkpoint
 from .device import bare, counted_seed
+from .distributed import ALONE
 from .metrics import format_summary
 
 
@@ -43,12 +43,14 @@ class Trainer:
                logits or a tuple that begins with them
     evaluate   evaluate() -> {split: metrics} with "top1" in each; its first split decides which epoch is the best
     recorder   the run directory; config: see main.py; extra: what every checkpoint carries besides the weights
+    team       the processes that share each batch
 
     last.pt holds everything that resume() needs, after any number of steps. best.pt has the weights of the epoch that
     is best on the first split of evaluate.
     """
 
-    def __init__(self, model, batches, criterion, evaluate, recorder, config, base_lr, extra):
+    def __init__(self, model, batches, criterion, evaluate, recorder, config, base_lr, extra, team=ALONE):
+        self.team = team
         self.model, self.batches, self.criterion, self.evaluate = model, batches, criterion, evaluate
         self.recorder, self.config, self.base_lr, self.extra = recorder, config, base_lr, extra
         self.optimizer = build_optimizer(
@@ -82,7 +84,7 @@ class Trainer:
         self.recorder.rewind(state["history"])
 
     def save_last(self):
-        checkpoint.save(self.state(), self.recorder.path("last.pt"))
+        self.recorder.save(self.state(), "last.pt")
 
     def weights(self, metrics):
         """A checkpoint for testing: weights, what they were trained with, and what they reach."""
@@ -105,10 +107,14 @@ class Trainer:
             raise KeyboardInterrupt
         self._signal = number
 
+    def _asked_to_stop(self):
+        """Whether a signal came to any of the processes."""
+        return self.team.any(self._signal is not None, next(self.model.parameters()).device)
+
     def _save_and_exit(self):
         self.save_last()
         self.recorder.log(f"stopped in epoch {self.epoch + 1} after {self.step} batches; --resume continues there")
-        raise SystemExit(128 + self._signal)
+        raise SystemExit(128 + (self._signal or signal.SIGTERM))
 
     def _train_epoch(self):
         config, steps = self.config, len(self.batches)
@@ -131,8 +137,10 @@ class Trainer:
                     unseen.append((self.step, loss, correct, len(target.label), names))
                     clips += len(target.label)
                 lr = self._set_learning_rate(first / steps)
-                stopping = self._signal is not None and end < steps
-                if len(unseen) >= look or end == steps or stopping:
+                looking = len(unseen) >= look or end == steps
+                # Several processes stop together, so they look up together; one alone need not wait for that.
+                stopping = end < steps and (looking or self.team.size == 1) and self._asked_to_stop()
+                if looking or stopping:
                     self._look(unseen, lr)
                 self.optimizer.step()
                 self.optimizer.zero_grad(set_to_none=True)
@@ -154,8 +162,10 @@ class Trainer:
 
     def _forward_backward(self, x, target, criterion, share):
         """Add 1 / share of the gradient of the next batch. Returns its loss and number of right answers, as tensors."""
-        torch.manual_seed(counted_seed("model", self.config.seed, self.epoch, self.step))  # for dropout
-        output = self.model(x)
+        team, N = self.team, len(x)
+        # for dropout: each process has draws of its own
+        torch.manual_seed(counted_seed("model", self.config.seed, self.epoch, self.step * team.size + team.rank))
+        output = team.gather(self.model(x[team.rows(N)]), N)
         loss = criterion(output, target)
         (loss / share).backward()
         logits = output[0] if isinstance(output, tuple) else output
@@ -170,7 +180,7 @@ class Trainer:
 
     def _bar(self, steps):
         name = f"epoch {self.epoch + 1}/{self.config.num_epoch}"
-        terminal = sys.stderr.isatty()  # a log file gets lines instead, see _report
+        terminal = sys.stderr.isatty() and self.recorder.writes  # a log file gets lines instead, see _report
         return tqdm(total=steps, initial=self.step, desc=name, unit="batch", disable=not terminal, leave=False)
 
     def _look(self, unseen, lr):
@@ -216,10 +226,10 @@ class Trainer:
             split = next(iter(results))
             if self.best is None or results[split]["top1"] > self.best["top1"]:
                 self.best = {"split": split, "epoch": self.epoch, "top1": results[split]["top1"]}
-                checkpoint.save(self.weights(_scalars(results[split])), self.recorder.path("best.pt"))
+                self.recorder.save(self.weights(_scalars(results[split])), "best.pt")
         self.recorder.log(message)
         self.recorder.epoch(line)
-        if self._signal and not last:
+        if not last and self._asked_to_stop():
             self._save_and_exit()
         if last or self.epoch % config.save_interval == 0:
             self.save_last()
