@@ -11,12 +11,16 @@ class Clips:
     length  (N,) int64, valid frames of each clip
     joints  what transforms need of the layout: parent, grandparent and mirror (tensors), spine and shoulders; and
             score: None, or the channel that holds a score instead of a coordinate (the last)
+    picture (N, 2) float64, width and height in pixels of what x and y go from -1 to 1 over; None: not known
+    rows    so many rows, one after the other, are of one clip
     """
 
-    def __init__(self, frames, offset, length, joints, device):
+    def __init__(self, frames, offset, length, joints, device, picture=None):
         """frames (F, M, V, C): a store's; offset (N,) int64 beside them; length (N,) on the CPU; device: x's."""
         self.joints = joints
         self.device = device
+        self.picture = picture
+        self.rows = 1
         self._frames, self._offset = frames, offset
         self._index = None  # (N, T) frames chosen so far, counted from offset
         self._x = None
@@ -55,7 +59,8 @@ class Clips:
             R = index.shape[1]
             self._offset = self._offset.repeat_interleave(R)
             self.length = self.length.repeat_interleave(R)
-            for name in ("_index", "_x"):
+            self.rows *= R
+            for name in ("_index", "_x", "picture"):
                 if getattr(self, name) is not None:
                     setattr(self, name, getattr(self, name).repeat_interleave(R, dim=0))
             index = index.flatten(0, 1)

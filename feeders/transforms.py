@@ -8,6 +8,7 @@ import math
 
 import torch
 
+from .heat_map import HeatMaps
 from .modality import to_modality
 from .sampling import crop_resize, linspace_frames, random_frames, uniform_frames
 
@@ -131,6 +132,87 @@ def min_max(clips, rng):
     clips.move(torch.where(present & (size > 0), scaled, 0))
 
 
+def compact(clips, rng, padding=0.25, threshold=10.0, picture=()):
+    """Let a square around all joints, larger than their box by a share `padding`, be the picture (PYSKL, PoseCompact).
+
+    The square has whole pixels and may reach over the edge. Clips whose box is less than `threshold` pixels wide or
+    high stay as they are. What is sampled from one clip gets one square. picture: width and height in pixels, for
+    stores that do not say them.
+    """
+    if picture:
+        if len(picture) != 2 or not all(isinstance(n, int | float) and n > 0 for n in picture):
+            raise ValueError(f"transforms: compact: picture takes a width and a height in pixels, not {list(picture)}")
+        clips.picture = torch.tensor([picture], dtype=torch.float64, device=clips.device).expand(len(clips), 2)
+    size = _picture(clips, "compact")
+    place = _pixels(clips)
+    place = (place * 8192).round() / 8192  # as they were in the file: else the edges might be a pixel off
+    seen = (clips.x[..., :2] != 0).any(dim=-1, keepdim=True)
+    low = torch.where(seen, place, math.inf).amin(dim=(1, 2, 3)).view(-1, clips.rows, 2).amin(dim=1)
+    high = torch.where(seen, place, -math.inf).amax(dim=(1, 2, 3)).view(-1, clips.rows, 2).amax(dim=1)
+    half = (high - low).amax(dim=1, keepdim=True) / 2 * (1 + padding)
+    first, last = ((low + high) / 2 - half).trunc(), ((low + high) / 2 + half).trunc()
+    fits = ((high - low) >= threshold).all(dim=1, keepdim=True)  # of a clip without joints too it is False
+    size = size.view(-1, clips.rows, 2)[:, 0]
+    first, last = torch.where(fits, first, 0), torch.where(fits, last, size)
+    first, last = (edge.repeat_interleave(clips.rows, dim=0) for edge in (first, last))
+    _crop(clips, place, first, last - first)
+
+
+def random_resized_crop(clips, rng, size=64, area=(0.56, 1.0), ratio=(3 / 4, 4 / 3)):
+    """Let a random box be the picture, of a share `area` of it and a ratio of width to height (PYSKL, MMAction2).
+
+    The picture's pixels are those that its shorter side has `size` of; of ten boxes the first that fits in is taken,
+    else the square in the middle. Raises ValueError for a share outside (0, 1] and ratios of 0 or less.
+    """
+    for name, interval, top in (("area", area, 1), ("ratio", ratio, math.inf)):
+        numbers = all(isinstance(n, int | float) for n in interval)
+        if len(interval) != 2 or not numbers or not 0 < interval[0] <= interval[1] <= top:
+            raise ValueError(
+                f"transforms: random_resized_crop: {name} takes two numbers over 0"
+                f"{' and up to 1' if name == 'area' else ''}, the smaller first, not {list(interval)}"
+            )
+    whole = _picture(clips, "random_resized_crop")
+    scale = size / whole.amin(dim=1, keepdim=True)
+    whole = (whole * scale + 0.5).floor()  # N, 2
+    draw = torch.rand(4, len(clips), 10, generator=rng, device=clips.device, dtype=torch.float64)
+    shape = torch.exp(math.log(ratio[0]) + (math.log(ratio[1]) - math.log(ratio[0])) * draw[0])
+    pixels = (area[0] + (area[1] - area[0]) * draw[1]) * whole.prod(dim=1, keepdim=True)
+    box = torch.stack([(pixels * shape).sqrt(), (pixels / shape).sqrt()], dim=2).round()  # N, 10, 2
+    first = ((whole[:, None] - box + 1) * draw[2:].permute(1, 2, 0)).floor()
+    fits = (box <= whole[:, None]).all(dim=2)  # N, 10
+    chosen = fits.int().argmax(dim=1)[:, None, None].expand(-1, 1, 2)
+    box, first, fits = box.gather(1, chosen)[:, 0], first.gather(1, chosen)[:, 0], fits.any(dim=1, keepdim=True)
+    box = torch.where(fits, box, whole.amin(dim=1, keepdim=True))
+    first = torch.where(fits, first, ((whole - box) / 2).floor())
+    clips.picture = whole
+    _crop(clips, _pixels(clips), first, box)
+
+
+def _picture(clips, name):
+    """Width and height of the clips' pictures, (N, 2). Raises ValueError where there are none."""
+    if clips.axes != 2:
+        raise ValueError(f"transforms: {name} is for poses in pictures (channels xy or xys), not in space")
+    if clips.picture is None:
+        raise ValueError(
+            f"transforms: {name}: the store does not say how large its pictures are; "
+            "compact: {picture: [width, height]} does"
+        )
+    return clips.picture
+
+
+def _pixels(clips):
+    """Places (N, T, M, V, 2) in pixels of the picture."""
+    return (clips.x[..., :2].double() + 1) / 2 * clips.picture[:, None, None, None]
+
+
+def _crop(clips, place, first, size):
+    """Let the box at `first` (N, 2), of this size (N, 2), be the picture; place: _pixels. Joints not seen stay 0."""
+    moved = ((place - first[:, None, None, None]) / size[:, None, None, None] * 2 - 1).float()
+    moved = torch.where(moved == 0, 1e-7, moved)  # 0 is for joints that are not seen
+    clips.move(torch.where((clips.x[..., :2] != 0).any(dim=-1, keepdim=True), moved, 0))
+    clips.picture = size
+
+
 TRANSFORMS = {
     "center": center,
     "align": align,
@@ -139,11 +221,14 @@ TRANSFORMS = {
     "random_scale": random_scale,
     "flip": flip,
     "min_max": min_max,
+    "compact": compact,
+    "random_resized_crop": random_resized_crop,
     "modality": to_modality,
     "linspace_frames": linspace_frames,
     "random_frames": random_frames,
     "uniform_frames": uniform_frames,
     "crop_resize": crop_resize,
+    "heat_map": HeatMaps,  # the last one: it draws what has been mixed
 }
 FRAME_SAMPLERS = ("linspace_frames", "random_frames", "uniform_frames", "crop_resize")
 
@@ -154,4 +239,4 @@ def is_random(name, arguments):
         return arguments.get("seed") is None
     if name == "crop_resize":
         return len(arguments.get("p_interval", (0, 1))) == 2
-    return name in ("view_rotation", "random_rotation", "random_scale", "flip", "random_frames")
+    return name in ("view_rotation", "random_rotation", "random_scale", "flip", "random_resized_crop", "random_frames")
