@@ -92,7 +92,7 @@ def test_maps_are_the_releases(limb, size, sigma, monkeypatch):
         monkeypatch.setattr(module, "BLOCK", block)
         maps = HeatMaps(COCO, size, sigma, limb)(as_clips(places, scores, size))
         np.testing.assert_allclose(maps, expected, atol=1e-5)
-    assert maps.shape == (2, 17, 2, size, size) and maps.dtype == torch.float32 and maps.max() > 0.9
+    assert maps.shape == (2, 17, 2, size, size) and maps.dtype == torch.float32 and maps.max() > 0.8
 
 
 def test_joints_that_were_not_seen_are_not_drawn():
@@ -237,9 +237,8 @@ def test_wrong_boxes(wrong):
 
 SAMPLE = {"uniform_frames": {"length": 4}}
 TRAIN = [SAMPLE, "compact", {"random_resized_crop": {"size": 18}}, {"flip": {"p": 0.5}}, {"heat_map": {"size": 16}}]
-TEST = [
-    {"uniform_frames": {"length": 4, "num_clips": 3, "seed": 255}}, "compact", {"heat_map": {"size": 18, "double": True}},
-]  # fmt: skip
+SAMPLES = {"uniform_frames": {"length": 4, "num_clips": 3, "seed": 255}}
+TEST = [SAMPLES, "compact", {"heat_map": {"size": 18, "double": True}}]
 
 
 @pytest.fixture(scope="module")
