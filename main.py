@@ -55,7 +55,8 @@ OPTIONS = {
     "mixing": Option(str, "none", "mixing within the batch", ("none", *MIXINGS)),
     "mixing_args": Option(dict, {}, "its arguments"),
     "loss": Option(str, "cross-entropy", "loss", tuple(LOSSES)),
-    "defer_epoch": Option(int, 0, "before this epoch (counted from 0) the loss is plain cross-entropy", low=0),
+    "loss_args": Option(dict, {}, "its arguments"),
+    "defer_epoch": Option(int, 0, "before this epoch (counted from 0) the loss is not balanced yet", low=0),
     "shots": Option(list, [20, 100], "few-shot: fewer training clips than the first; many-shot: more than the second"),
     # model
     "model": Option(str, "ctrgcn", "architecture", tuple(MODELS)),
@@ -276,7 +277,9 @@ def train(config):
         raise ValueError(
             f"batches of {min(batches.clips, config.batch_size)} clips cannot be shared by {team.size} processes"
         )
-    plain, loss = (build_loss(name, train_set.class_count).to(devices[0]) for name in ("cross-entropy", config.loss))
+    with blame(config, "loss_args"):
+        loss = build_loss(config.loss, train_set.class_count, **config.loss_args).to(devices[0])
+    early = loss.before or build_loss("cross-entropy", train_set.class_count)  # of the epochs before defer_epoch
     torch.manual_seed(counted_seed("weights", config.seed))
     model = make_model(config, train_set)
     if config.weights:
@@ -292,7 +295,7 @@ def train(config):
         return {split: evaluate(scores[split], feeder.label, train_set.class_count, config.shots)}
 
     def criterion(epoch):
-        classifier_loss = plain if epoch < config.defer_epoch else loss
+        classifier_loss = early if epoch < config.defer_epoch else loss
         return refined(classifier_loss, bare(model), config.w_cl_loss) if config.cl_mode else classifier_loss
 
     claim = "resume" if saved else "overwrite" if config.overwrite else "new"

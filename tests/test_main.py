@@ -132,6 +132,17 @@ def test_deferring_starts_with_plain_cross_entropy(config, tmp_path):
     assert not torch.equal(ce, deferred)
 
 
+@pytest.mark.parametrize("loss", ["ldam", "equalization", "logit-adjustment"])
+def test_other_losses(config, tmp_path, loss):
+    words = ["--loss", loss, "--defer-epoch", "1", *(["--loss-args", "tau=0.5"] if loss == "logit-adjustment" else [])]
+    run(config, tmp_path / "one", *words)
+    run(config, tmp_path / "two", *words)
+    one, two = (checkpoint.load(tmp_path / name / "runs.pt")["model"] for name in ("one", "two"))
+    assert all(torch.equal(value, two[key]) for key, value in one.items())
+    with pytest.raises(ValueError, match="loss_args: loss_args of .*: unknown key tua"):
+        run(config, tmp_path / "three", *words, "--loss-args", "tua=0.5")
+
+
 def test_fr_head_adds_its_loss_to_the_classifiers(config, tmp_path):
     losses = {}
     for name, words in (("none", []), ("zero", [*FRHEAD, "--w-cl-loss", "0"]), ("one", FRHEAD)):

@@ -166,6 +166,7 @@ class Trainer:
         # for dropout: each process has draws of its own
         torch.manual_seed(counted_seed("model", self.config.seed, self.epoch, self.step * team.size + team.rank))
         output = team.gather(self.model(x[team.rows(N)]), N)
+        torch.manual_seed(counted_seed("loss", self.config.seed, self.epoch, self.step))  # all of them the same
         loss = criterion(output, target)
         (loss / share).backward()
         logits = output[0] if isinstance(output, tuple) else output

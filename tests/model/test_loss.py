@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional as F
 
 from feeders import Target
-from model.loss import build_loss
+from model.loss import LOSSES, build_loss
 from model.loss.weights import action_aware
 
 UCLA_LT = [100, 77, 59, 46, 35, 27, 21, 16, 12, 10]
@@ -69,5 +69,128 @@ def test_a_share_of_one_is_the_plain_label():
 
 
 def test_unknown_loss():
-    with pytest.raises(ValueError, match="there are cross-entropy, action-aware"):
-        build_loss("focus", UCLA_LT)
+    with pytest.raises(ValueError, match=r"unknown loss 'focul' \(nearest: focal\); there are cross-entropy, inverse"):
+        build_loss("focul", UCLA_LT)
+    with pytest.raises(ValueError, match=r"loss_args of focal: unknown key gama \(nearest: gamma\)"):
+        build_loss("focal", UCLA_LT, gama=1.0)
+    with pytest.raises(ValueError, match="unknown weights 'action'"):
+        build_loss("focal", UCLA_LT, weight="action")
+    for name, arguments in (("focal", {"gamma": -1}), ("cross-entropy", {"smoothing": 1.0}),
+                            ("class-balanced", {"beta": 1.0}), ("equalization", {"gamma": 2.0})):  # fmt: skip
+        with pytest.raises(ValueError, match="gamma|beta"):
+            build_loss(name, UCLA_LT, **arguments)
+
+
+# ---- every loss against its formula, clip by clip in NumPy
+
+
+def softmax(z):
+    e = np.exp(z - z.max())
+    return e / e.sum()
+
+
+def weighted(weight, terms, labels):
+    return sum(weight[y] * term for term, y in zip(terms, labels, strict=True)) / sum(weight[y] for y in labels)
+
+
+def reference(name, n, Z, labels):
+    """The loss of logits Z (N, K), by the papers' formulas, for training sets of n (K,) clips."""
+    K = len(n)
+    plain = [-np.log(softmax(z)[y]) for z, y in zip(Z, labels, strict=True)]
+    if name == "cross-entropy":
+        return np.mean(plain)
+    if name == "inverse-frequency":
+        return weighted(1 / n, plain, labels)
+    if name == "focal":
+        return np.mean([(1 - np.exp(-term)) ** 2 * term for term in plain])
+    if name == "class-balanced":
+        return weighted((1 - 0.999) / (1 - 0.999**n), plain, labels)
+    if name == "action-aware":
+        beta = 0.99 + 0.0099 * (n - n.min()) / (n.max() - n.min())
+        return weighted((1 - beta) / (1 - beta**n), plain, labels)
+    if name in ("balanced-softmax", "logit-adjustment"):
+        return np.mean([-np.log(n[y] * np.exp(z[y]) / (n * np.exp(z)).sum()) for z, y in zip(Z, labels, strict=True)])
+    if name == "ldam":
+        margin = 0.5 * (n / n.min()) ** -0.25
+        terms = [-np.log(softmax(30 * (z - margin * (np.arange(K) == y)))[y]) for z, y in zip(Z, labels, strict=True)]
+        return weighted((1 - 0.999999) / (1 - 0.999999**n), terms, labels)
+    if name == "kps":
+        s = np.log(n * 50 / n.min()) / np.log(50)
+        reverse = s[::-1]  # n falls here
+        phi = [z * s - 0.5 * reverse / s.max() * (np.arange(K) == y) for z, y in zip(Z, labels, strict=True)]
+        return np.mean([-np.log(softmax(reverse[y] * z)[y]) for z, y in zip(phi, labels, strict=True)])
+    if name == "gumbel":
+        return np.mean([-np.log(softmax(np.exp(-np.exp(-z)))[y]) for z, y in zip(Z, labels, strict=True)])
+    raise KeyError(name)
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "equalization"])
+def test_formulas(name):
+    logits, (y, _), _ = batch()
+    expected = reference(name, np.array(UCLA_LT, float), logits.double().numpy(), y.tolist())
+    assert build_loss(name, UCLA_LT)(logits, Target(y)).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_equalization_leaves_rare_classes_out_of_other_classes_clips():
+    logits, (y, _), _ = batch()
+    always = build_loss("equalization", UCLA_LT, gamma=1.0)(logits, Target(y)).item()
+    terms = []
+    for z, label in zip(logits.double().numpy(), y.tolist(), strict=True):
+        stay = [c for c in range(10) if c < 7 or c == label]  # 7, 8 and 9 have fewer clips than class 6
+        terms.append(-z[label] + np.log(np.exp(z[stay]).sum()))
+    assert always == pytest.approx(np.mean(terms), rel=1e-5)
+    torch.manual_seed(0)
+    many = torch.stack([build_loss("equalization", UCLA_LT)(logits, Target(y)) for _ in range(20)])
+    plain = F.cross_entropy(logits, y).item()
+    assert always < many.min() and many.max() < plain and many.std() > 0
+
+
+NEUTRAL = {
+    "focal": {"gamma": 0.0}, "ldam": {"max_margin": 0.0, "scale": 1.0}, "equalization": {"gamma": 0.0},
+    "kps": {"max_margin": 0.0},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "gumbel"])
+def test_equal_counts_and_neutral_settings_are_cross_entropy(name):
+    logits, (y, other), share = batch()
+    loss = build_loss(name, [30] * 10, **NEUTRAL.get(name, {}))
+    torch.testing.assert_close(loss(logits, Target(y)), F.cross_entropy(logits, y))
+    plain = build_loss("cross-entropy", [30] * 10)
+    torch.testing.assert_close(loss(logits, Target(y, other, share)), plain(logits, Target(y, other, share)))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_classes_in_any_order(name):
+    """Rare is what has few clips, wherever it stands."""
+    logits, (y, _), _ = batch()
+    arguments = {"gamma": 1.0} if name == "equalization" else {}
+    order = torch.randperm(10, generator=torch.Generator().manual_seed(3))
+    one = build_loss(name, UCLA_LT, **arguments)(logits, Target(y))
+    place = torch.argsort(order)
+    other = build_loss(name, np.array(UCLA_LT)[order], **arguments)(logits[:, order], Target(place[y]))
+    torch.testing.assert_close(one, other)
+
+
+def test_smoothed_labels_as_torch_does():
+    logits, (y, _), _ = batch()
+    loss = build_loss("cross-entropy", UCLA_LT, smoothing=0.1)(logits, Target(y))
+    torch.testing.assert_close(loss, F.cross_entropy(logits, y, label_smoothing=0.1))
+
+
+def test_what_comes_before_the_deferred_part():
+    logits, (y, _), _ = batch()
+    assert build_loss("class-balanced", UCLA_LT).before is None  # plain cross-entropy
+    ldam = build_loss("ldam", UCLA_LT)
+    unweighted = build_loss("ldam", UCLA_LT, beta=0.0)
+    torch.testing.assert_close(ldam.before(logits, Target(y)), unweighted(logits, Target(y)))
+    kps = build_loss("kps", UCLA_LT)
+    assert kps.before(logits, Target(y)).item() != pytest.approx(kps(logits, Target(y)).item())
+
+
+def test_weights_beside_an_adjustment():
+    logits, (y, _), _ = batch()
+    w = torch.tensor(action_aware(UCLA_LT), dtype=torch.float32)
+    loss = build_loss("logit-adjustment", UCLA_LT, tau=0.5, weight="action-aware")(logits, Target(y))
+    n = torch.tensor(UCLA_LT, dtype=torch.float32)
+    torch.testing.assert_close(loss, F.cross_entropy(logits + 0.5 * n.log(), y, w))
