@@ -8,8 +8,10 @@ from .ctrgcn_baseline import CTRGCNBaseline
 from .dgstgcn import DGSTGCN
 from .msg3d import MSG3D
 from .posec3d import PoseC3D
+from .shiftgcn import ShiftGCN
 from .stgcn import STGCN
 from .stgcnpp import STGCNPP
+from .tcagcn import TCAGCN
 
 MODELS = {
     "ctrgcn": CTRGCN,
@@ -21,6 +23,8 @@ MODELS = {
     "ctrgcn-baseline": CTRGCNBaseline,
     "msg3d": MSG3D,
     "dgstgcn": DGSTGCN,
+    "tcagcn": TCAGCN,
+    "shiftgcn": ShiftGCN,
 }
 
 __all__ = ["MODELS", "build_model"]

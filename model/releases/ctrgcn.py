@@ -62,7 +62,9 @@ def transposed(state):
 RELEASES = {
     "CTR-GCN": Release(
         CTRGCN,
-        sign=has("l1.gcn1.convs.0.conv3.weight", "l1.tcn1.branches.3.1.weight"),
+        sign=has(
+            "l1.gcn1.convs.0.conv3.weight", "l1.tcn1.branches.3.1.weight", lacks=["l1.gcn1.convs.0.conv_rf.g.weight"]
+        ),  # lacks: of TCA-GCN
         arguments=widths("l1.gcn1.convs.0.conv3.weight", "l10.gcn1.bn.weight"),
         modules=ten_blocks(original, "data_bn", "fc"),
     ),

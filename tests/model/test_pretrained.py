@@ -23,9 +23,11 @@ GOLDENS = [  # file, layout, persons, our name
     ("msg3d_ntu", "ntu", 2, "msg3d"),
     ("msg3d_pyskl_coco", "coco", 2, "msg3d"),
     ("dgstgcn_pyskl_ntu", "ntu", 2, "dgstgcn"),
+    ("shiftgcn_ntu", "ntu", 2, "shiftgcn"),
     ("frhead_ctrgcn_ucla", "ucla", 1, "ctrgcn"),
     ("frhead_stgcn_ucla", "ucla", 1, "ctrgcn-baseline"),
     ("frhead_aagcn_ucla", "ucla", 1, "aagcn"),
+    ("frhead_tcagcn_ucla", "ucla", 1, "tcagcn"),
 ]
 VARIANTS = {  # model_args of those that are not the default
     "ctrgcn_pyskl_coco": {"tcn_relu": True},
