@@ -17,30 +17,53 @@ def tail_classes(count):
     return tail
 
 
-def uniform(label, count):
+def uniform(count):
     """Each clip once."""
-    return np.ones(len(label), dtype=np.int64)
+    return count
 
 
-def reverse(label, count):
+def reverse(count):
     """BRL's temporal reverse perception (section III-C): clips of the tail third round(n_max / n_c) times, others once.
 
     Each repetition is a clip of its own to the feeder and draws its own frames.
     """
     times = np.rint(count.max() / np.maximum(count, 1)).astype(np.int64)
-    return np.where(tail_classes(count), times, 1)[label]
+    return np.where(tail_classes(count), times, 1) * count
 
 
-SAMPLERS = {"uniform": uniform, "reverse": reverse}
+def class_balanced(count):
+    """As many clips of every class (Kang et al., ICLR 2020)."""
+    return _share(count, count > 0)
+
+
+def square_root(count):
+    """Clips of class c in proportion to the square root of n_c (Kang et al., ICLR 2020; Mahajan et al., ECCV 2018)."""
+    return _share(count, np.sqrt(count))
+
+
+def _share(count, weight):
+    """About count.sum() clips shared out to the classes by weight, at least one to each that has any."""
+    draws = np.rint(count.sum() * weight / weight.sum()).astype(np.int64)
+    return np.where(count > 0, np.maximum(draws, 1), 0)
+
+
+SAMPLERS = {"uniform": uniform, "reverse": reverse, "class-balanced": class_balanced, "square-root": square_root}
 
 
 def epoch_order(label, num_class, sampler, repeat, generator):
     """Positions in the split, in the random order of one epoch: an int64 tensor.
 
-    label (N,): of the split's clips. sampler: a name in SAMPLERS; repeat: the whole that many times.
+    label (N,): of the split's clips. sampler: a name in SAMPLERS, which says how many clips an epoch draws of each
+    class; of a class all clips come equally often, but for some that are drawn for the remainder. repeat: the whole
+    that many times.
     """
-    times = SAMPLERS[sampler](label, class_count(label, num_class))
-    positions = torch.from_numpy(np.repeat(np.arange(len(label)), times * repeat))
+    count = class_count(label, num_class)
+    times, rest = np.divmod(SAMPLERS[sampler](count) * repeat, np.maximum(count, 1))
+    positions = [torch.from_numpy(np.repeat(np.arange(len(label)), times[label]))]
+    for c in np.flatnonzero(rest):
+        members = torch.from_numpy(np.flatnonzero(label == c))
+        positions.append(members[torch.randperm(len(members), generator=generator)[: rest[c]]])
+    positions = torch.cat(positions)
     return positions[torch.randperm(len(positions), generator=generator)]
 
 

@@ -87,6 +87,7 @@ class Feeder:
             parent=tensor([parent for _, parent in graph.bones]),
             grandparent=tensor([g for _, g in graph.skip]),
             mirror=tensor(graph.mirror),
+            parts=tensor([[v in part for v in range(graph.num_point)] for part in graph.parts]),
             spine=layout.spine,
             shoulders=layout.shoulders,
             score=CHANNELS[self.store.channels] if self.store.channels.endswith("s") else None,

@@ -68,4 +68,63 @@ class RebalancedPartial:
         return mixed, Target(label, other_label, share)
 
 
-MIXINGS = {"rebalanced-partial": RebalancedPartial}
+class Mixup:
+    """Whole clips: x' = share * x_i + (1 - share) * x_j, and the labels likewise (Zhang et al., ICLR 2018).
+
+    The share of every clip is drawn from Beta(alpha, alpha), its partner is another clip of the batch. double: the
+    mixed clips come after the batch itself, which stays, as in SkeletonAgent.
+    """
+
+    def __init__(self, graph, class_count, alpha=1.0, double: bool = False):
+        if not alpha > 0:
+            raise ValueError(f"alpha must be above 0, not {alpha}")
+        self.alpha, self.double = alpha, double
+
+    def __call__(self, x, label, rng):
+        """x (N, C, T, V, M), label (N,) -> (x, Target), of N clips or of 2 N."""
+        N, device = len(x), x.device
+        share = self.draw_shares(N, rng, device)
+        if N < 2:
+            return x, Target(label, label, torch.ones_like(share))
+        partner = (torch.arange(N, device=device) + torch.randint(1, N, (1,), generator=rng, device=device)) % N
+        part = share.view(N, *[1] * (x.dim() - 1))
+        mixed, other = part * x + (1 - part) * x[partner], label[partner]
+        share = self.label_shares(label, other, share)
+        if not self.double:
+            return mixed, Target(label, other, share)
+        whole = torch.ones_like(share)
+        return torch.cat([x, mixed]), Target(label.repeat(2), torch.cat([label, other]), torch.cat([whole, share]))
+
+    def draw_shares(self, N, rng, device):
+        if self.alpha == 1:
+            return torch.rand(N, generator=rng, device=device)
+        # Beta(a, a) from two draws of Gamma(a), as torch.distributions has it, which takes no generator
+        gamma = torch._standard_gamma(torch.full((2, N), self.alpha, device=device), generator=rng)
+        return gamma[0] / gamma.sum(dim=0)
+
+    def label_shares(self, label, other, share):
+        return share
+
+
+class Remix(Mixup):
+    """Mixup whose labels lean to the rarer class (Chou et al., ECCV 2020 workshops).
+
+    Of clips i and j: the label is y_j where n_i >= kappa n_j and the share of i is below tau, y_i where
+    n_j >= kappa n_i and the share of j is.
+    """
+
+    def __init__(self, graph, class_count, alpha=1.0, kappa=3.0, tau=0.5):
+        super().__init__(graph, class_count, alpha)
+        if kappa < 1 or not 0 <= tau <= 1:
+            raise ValueError(f"kappa must be at least 1 and tau a share, not {kappa} and {tau}")
+        self.count = torch.as_tensor(class_count, dtype=torch.float32)
+        self.kappa, self.tau = kappa, tau
+
+    def label_shares(self, label, other, share):
+        count = self.count.to(label.device)
+        n_i, n_j = count[label], count[other]
+        share = torch.where((n_i >= self.kappa * n_j) & (share < self.tau), 0.0, share)
+        return torch.where((n_j >= self.kappa * n_i) & (1 - share < self.tau), 1.0, share)
+
+
+MIXINGS = {"rebalanced-partial": RebalancedPartial, "mixup": Mixup, "remix": Remix}

@@ -121,6 +121,15 @@ def flip(clips, rng, p=0.5, mirror=True):
     clips.x = torch.where(chosen[:, None, None, None, None], flipped, clips.x)
 
 
+def part_drop(clips, rng, p=0.5):
+    """With probability p: one of the five body parts, drawn at random, becomes zero (SkeletonAgent)."""
+    N, device = len(clips), clips.device
+    chosen = torch.rand(N, generator=rng, device=device) < p
+    parts = clips.joints.parts  # 5, V
+    dropped = parts[torch.randint(len(parts), (N,), generator=rng, device=device)] & chosen[:, None]
+    clips.x = clips.x.masked_fill(dropped[:, None, None, :, None], 0)
+
+
 def min_max(clips, rng):
     """Scale each axis to [-1, 1] over all joints and frames of the clip (CTR-GCN, NW-UCLA). A flat axis becomes 0."""
     x, present = clips.x[..., : clips.axes], clips.present()
@@ -220,6 +229,7 @@ TRANSFORMS = {
     "random_rotation": random_rotation,
     "random_scale": random_scale,
     "flip": flip,
+    "part_drop": part_drop,
     "min_max": min_max,
     "compact": compact,
     "random_resized_crop": random_resized_crop,
@@ -239,4 +249,12 @@ def is_random(name, arguments):
         return arguments.get("seed") is None
     if name == "crop_resize":
         return len(arguments.get("p_interval", (0, 1))) == 2
-    return name in ("view_rotation", "random_rotation", "random_scale", "flip", "random_resized_crop", "random_frames")
+    return name in (
+        "view_rotation",
+        "random_rotation",
+        "random_scale",
+        "flip",
+        "part_drop",
+        "random_resized_crop",
+        "random_frames",
+    )

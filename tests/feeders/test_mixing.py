@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from feeders.mixing import RebalancedPartial
+from feeders.mixing import Mixup, RebalancedPartial, Remix
 from graph import build_graph
 
 NTU = build_graph("ntu")
@@ -68,3 +68,50 @@ def test_alpha_is_the_share_of_upper_joints():
 def test_arguments_out_of_range(wrong):
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
         RebalancedPartial(NTU, [1], **wrong)
+
+
+@pytest.mark.parametrize("alpha", [1.0, 0.2, 4.0])
+def test_mixup_of_whole_clips(alpha):
+    N = 400
+    x, label = batch(N), torch.arange(N)
+    mixed, target = Mixup(NTU, [1] * N, alpha)(x, label, rng())
+    share = target.share.view(N, 1, 1, 1, 1)
+    torch.testing.assert_close(mixed, share * x + (1 - share) * x[target.other])
+    assert (target.other != label).all() and sorted(target.other.tolist()) == label.tolist()
+    assert target.share.mean() == pytest.approx(0.5, abs=0.06)
+    assert target.share.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.2)  # of Beta(alpha, alpha)
+
+
+def test_mixup_beside_the_batch():
+    x, label = batch(6), torch.arange(6)
+    both, target = Mixup(NTU, [1] * 6, double=True)(x, label, rng())
+    mixed, alone = Mixup(NTU, [1] * 6)(x, label, rng())
+    assert torch.equal(both, torch.cat([x, mixed])) and target.label.tolist() == [*range(6)] * 2
+    assert target.share[:6].eq(1).all() and torch.equal(target.share[6:], alone.share)
+    assert torch.equal(target.shares(6)[6:], alone.shares(6)) and torch.equal(target.shares(6)[:6], torch.eye(6))
+
+
+def test_remix_gives_the_label_to_the_rarer_class():
+    counts, label = [90, 30, 29], torch.tensor([0, 1, 2]).repeat(60)
+    x = batch(180)
+    mixed, target = Remix(NTU, counts, kappa=3, tau=0.6)(x, label, rng())
+    same, plain = Mixup(NTU, counts)(x, label, rng())
+    assert torch.equal(mixed, same) and torch.equal(target.other, plain.other)  # the clips are mixed as ever
+    for i, share, was in zip(range(180), target.share.tolist(), plain.share.tolist(), strict=True):
+        n_i, n_j = counts[label[i]], counts[target.other[i]]
+        expected = 0.0 if n_i >= 3 * n_j and was < 0.6 else 1.0 if n_j >= 3 * n_i and 1 - was < 0.6 else was
+        assert share == pytest.approx(expected)
+    assert {0.0, 1.0} < set(target.share.tolist())
+
+
+@pytest.mark.parametrize("kind", [Mixup, Remix])
+def test_a_batch_of_one_is_not_mixed(kind):
+    x, target = kind(NTU, [1])(batch(1), torch.tensor([0]), rng())
+    assert torch.equal(x, batch(1)) and target.share.tolist() == [1]
+
+
+def test_bad_arguments_of_mixup():
+    with pytest.raises(ValueError, match="alpha must be above 0"):
+        Mixup(NTU, [1], alpha=0.0)
+    with pytest.raises(ValueError, match="kappa must be at least 1"):
+        Remix(NTU, [1], kappa=0.5)

@@ -7,7 +7,7 @@ import torch
 
 from feeders.clips import Clips
 from feeders.modality import MODALITIES, to_modality
-from feeders.transforms import align, center, flip, min_max, random_rotation, random_scale, view_rotation
+from feeders.transforms import align, center, flip, min_max, part_drop, random_rotation, random_scale, view_rotation
 from graph import build_graph
 
 UCLA = build_graph("ucla")
@@ -21,6 +21,7 @@ def make(x, length=None):
         score=None,
         parent=torch.tensor([p for _, p in graph.bones]), grandparent=torch.tensor([g for _, g in graph.skip]),
         mirror=torch.tensor(graph.mirror), spine=graph.layout.spine, shoulders=graph.layout.shoulders,
+        parts=torch.tensor([[v in part for v in range(20)] for part in graph.parts]),
     )  # fmt: skip
     length = torch.full((N,), T) if length is None else torch.tensor(length)
     return Clips(x.flatten(0, 1), torch.arange(N) * T, length, joints, torch.device("cpu"))
@@ -135,6 +136,16 @@ def test_flip():
     clips = make(x)
     flip(clips, rng(), p=1.0, mirror=False)
     assert torch.equal(clips.x, x[..., UCLA.mirror, :])
+
+
+def test_part_drop():
+    x = random_clips(N=400)
+    clips = make(x)
+    part_drop(clips, rng(), p=0.5)
+    zero = (clips.x == 0).all(dim=4).flatten(1, 2).all(dim=1)  # N, V
+    dropped = [sorted(row.nonzero()[:, 0].tolist()) for row in zero]
+    assert {tuple(row) for row in dropped} == {(), *(tuple(sorted(part)) for part in UCLA.parts)}
+    assert 150 < sum(map(bool, dropped)) < 250 and torch.equal(clips.x[~zero.any(dim=1)], x[~zero.any(dim=1)])
 
 
 def test_align_puts_the_spine_on_z_and_the_shoulders_on_x():
