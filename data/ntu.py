@@ -6,6 +6,7 @@ Body selection and denoising follow CTR-GCN's preprocessing, which follows that 
 import re
 import zipfile
 from functools import lru_cache
+from itertools import repeat
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -155,6 +156,35 @@ def is_train(name, protocol):
     raise ValueError(f"unknown protocol {protocol!r}; there are xsub, xview, xset")
 
 
+BREAK, RETURN, SPACE, MINUS, POINT, ZERO = b"\n\r -.0"
+BLANKS = "".join(filter(str.isspace, map(chr, range(256)))).encode("latin-1")
+SHORTER, LONGER = 16, 32  # characters that are looked at for a number and the space behind it
+PADDING = 4 * LONGER  # so three numbers are never looked for behind the end
+TOGETHER = 4000  # lines that are read together: this keeps memory small
+
+
+class _Lines:
+    """The lines of a file, cut out when they are asked for: most are of joints, which _coordinates reads in place.
+
+    data: the file without blanks at its end, between line breaks, and PADDING zeros; buffer: the same as uint8;
+    breaks: where its line breaks are. Line i, counted from 0, is what is between breaks i and i + 1.
+    """
+
+    def __init__(self, data):
+        self.data = b"\n%b\n%b" % (data.rstrip(BLANKS), bytes(PADDING))
+        self.buffer = np.frombuffer(self.data, np.uint8)
+        self.breaks = np.flatnonzero(self.buffer == BREAK)
+        self._break = memoryview(self.breaks)  # faster for one of them
+
+        self.size = len(self.breaks) - 1
+
+    def __len__(self):
+        return self.size
+
+    def __getitem__(self, place):
+        return self.data[self._break[place] + 1 : self._break[place + 1]].decode("latin-1")
+
+
 def read_skeleton(data):
     """Parse a .skeleton file.
 
@@ -162,15 +192,15 @@ def read_skeleton(data):
     order of appearance, (frames (n,) int64 counted among those T, joints (n, 25, 3) float32, in metres). Raises
     ValueError saying what is wrong and where.
     """
-    lines = data.decode("latin-1").rstrip().split("\n") if data.strip() else []
-    owner, frame_of, rows = {}, [], []
-    ids = []
+    lines = _Lines(data) if data.strip() else ()
+    size = len(lines)
+    owner, frame_of, ids, first = {}, [], [], []  # first: of the joint lines of each body
     place, T = 1, 0
     for frame in range(_count(lines, 0, "frames")):
-        bodies = _count(lines, place, f"bodies of frame {frame}")
+        bodies = _count(lines, place, "bodies of frame {}", frame)
         place += 1
         for _ in range(bodies):
-            header = lines[place].split(None, 1) if place < len(lines) else ()
+            header = lines[place].split(None, 1) if place < size else ()
             if not header:
                 raise ValueError(f"ends in frame {frame}, line {place + 1}")
             joints = _count(lines, place + 1, "joints")
@@ -178,40 +208,96 @@ def read_skeleton(data):
                 raise ValueError(
                     f"a body of {joints} joints in frame {frame}, line {place + 2}; {JOINTS} were expected"
                 )
-            rows += lines[place + 2 : place + 2 + JOINTS]
             ids.append(owner.setdefault(header[0], len(owner)))
             frame_of.append(T)
+            first.append(place + 2)
             place += 2 + JOINTS
         T += bodies > 0
-        if place > len(lines):
+        if place > size:
             raise ValueError(f"ends in frame {frame}, line {len(lines)}")
-    if not rows:
+    if not first:
         raise ValueError("no body in any frame")
-    joints = _coordinates(rows).reshape(-1, JOINTS, 3)
-    ids, frame_of = np.asarray(ids), np.asarray(frame_of)
-    twice = len(np.unique(np.stack([ids, frame_of]), axis=1).T) < len(ids)
-    if twice:
+    joints = _coordinates(lines, first).reshape(-1, JOINTS, 3)
+    if len(set(zip(ids, frame_of, strict=True))) < len(ids):
         raise ValueError("a body is there twice in a frame")
+    ids, frame_of = np.asarray(ids), np.asarray(frame_of)
     return T, {body: (frame_of[ids == number], joints[ids == number]) for body, number in owner.items()}
 
 
-def _count(lines, place, what):
+def _count(lines, place, what, *where):
     """The whole number on a line: how many of something follow."""
     try:
         number = int(lines[place])
     except (IndexError, ValueError):
         found = f"{lines[place][:30]!r}" if place < len(lines) else "the end of the file"
-        raise ValueError(f"the number of {what} was expected in line {place + 1}, not {found}") from None
+        raise ValueError(f"the number of {what.format(*where)} was expected in line {place + 1}, not {found}") from None
     if not 0 <= number <= len(lines):  # each takes a line at least: no damaged number makes a long loop
-        raise ValueError(f"{number} {what}, line {place + 1}, but the file has {len(lines)} lines")
+        raise ValueError(f"{number} {what.format(*where)}, line {place + 1}, but the file has {len(lines)} lines")
     return number
 
 
-def _coordinates(rows):
-    """x, y, z of joint lines, which have twelve numbers each: (n, 3) float32."""
-    if "".join(rows).count(" ") != 11 * len(rows):
-        row = next((row for row in rows if row.count(" ") != 11), "")
+def _coordinates(lines, first):
+    """x, y, z of joint lines, which have twelve numbers each, JOINTS of them from each of these on: (n, 3) float32."""
+    rows = np.add.outer(first, np.arange(JOINTS)).ravel()
+    begin = lines.breaks[rows] + 1
+    starts, ends = begin[::JOINTS].tolist(), lines.breaks[np.add(first, JOINTS)].tolist()
+    others = sum(map(lines.data.count, repeat(SPACE), [0, *ends], [*starts, len(lines.data)]))  # not of joints
+    if np.count_nonzero(lines.buffer == SPACE) - others != 11 * len(rows):
+        row = next((lines[row] for row in rows if lines[row].count(" ") != 11), "")
         raise ValueError(f"a joint has not twelve numbers: {row[:60]!r}")
+    xyz, plain = np.empty((len(rows), 3), np.float32), np.ones(len(rows), bool)
+    for i in range(0, len(rows), TOGETHER):
+        part, place = slice(i, i + TOGETHER), begin[i : i + TOGETHER]
+        for axis in range(3):
+            xyz[part, axis], place, good = _decimals(lines.buffer, place)
+            plain[part] &= good
+    if b"\r" in lines.data:  # they end the lines of some files; one elsewhere is damage
+        at_end = lines.buffer[lines.breaks - 1] == RETURN
+        plain &= np.count_nonzero(at_end) == np.count_nonzero(lines.buffer == RETURN)
+    if not plain.all():
+        others = np.flatnonzero(~plain)
+        try:
+            xyz[others] = _any_numbers([lines[row] for row in rows[others]])
+        except ValueError:
+            _any_numbers([lines[row] for row in rows])  # says where among all
+            raise
+    return xyz
+
+
+# Of so many characters, _OWN[n] are 1 for the first n; _WORTH is what digits of D.DDDDDDDDDDDDD are worth in units of
+# 1e-13, and 0 for any more: sums are whole numbers below 2**53, so they are exact.
+_OWN = {width: np.tri(width, width, -1, np.uint8).view(f"V{width}")[:, 0] for width in (SHORTER, LONGER)}
+_WORTH = np.array([1e13, 0, *(10.0 ** np.arange(12, -1, -1)), *[0] * (LONGER - 15)])
+
+
+def _decimals(buffer, begin, width=SHORTER):
+    """Read numbers from these places of a buffer on, to the next space: (values, places behind the space, good).
+
+    Good is where a number is like most in these files, 0.2181153 or -3.785547: a digit, a point and digits. Its value
+    is float() of it, rounded to float32: a quotient of two exact numbers is rounded correctly. Others are arbitrary.
+    """
+    negative = buffer[begin] == MINUS
+    begin = begin + negative
+    text = np.ndarray(len(buffer) - width + 1, f"V{width}", buffer, strides=1)[begin].view(np.uint8).reshape(-1, width)
+    length = (text == SPACE).argmax(axis=1)  # 0 too if there is none
+    digits = (text - np.uint8(ZERO)) * _OWN[width][length].view(np.uint8).reshape(-1, width)
+    digits[:, 1] = 0
+    units = np.einsum("nd,d->n", digits, _WORTH[:width])  # unlike @ without a large copy, nor with threads
+    values = (units / 1e13).astype(np.float32)
+    good = (length > 1) & (text[:, 1] == POINT)
+    if digits.max() > 9:
+        good &= (digits <= 9).all(axis=1)
+    if length.max() > 15:  # digits have no worth: good if the largest ones would make no difference
+        good &= (length <= 15) | (((units + 1) / 1e13).astype(np.float32) == values)
+    values, end = np.where(negative, -values, values), begin + length + 1
+    if width < LONGER and not good.all():
+        rest = np.flatnonzero(~good)
+        values[rest], end[rest], good[rest] = _decimals(buffer, begin[rest] - negative[rest], LONGER)
+    return values, end, good
+
+
+def _any_numbers(rows):
+    """x, y, z of joint lines with numbers of any form: (n, 3) float32."""
     try:
         xyz = np.loadtxt(rows, dtype=np.float32, comments=None, delimiter=" ", usecols=(0, 1, 2), ndmin=2)
     except ValueError as error:
@@ -219,7 +305,7 @@ def _coordinates(rows):
     wrong = ~(np.abs(xyz) < FARTHEST).all(axis=1)  # NaN too
     if wrong.any():
         raise ValueError(f"a coordinate is not a place near the camera: {rows[int(wrong.argmax())][:60]!r}")
-    return xyz
+    return xyz.reshape(len(rows), 3)  # loadtxt skips empty lines
 
 
 def motion(joints):

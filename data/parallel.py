@@ -1,6 +1,7 @@
 """Work through many files with several processes, in order, with little memory."""
 
 import os
+import pickle
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
@@ -25,10 +26,11 @@ def ordered_map(function, tasks, workers=None, chunk=16):
                     pending.append(pool.submit(_apply, function, part))
                 if not pending:
                     return
-                yield from pending.popleft().result()
+                yield from pickle.loads(pending.popleft().result())
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _apply(function, tasks):
-    return [function(task) for task in tasks]
+    """The results, pickled: the newest protocol, which the pool itself does not use, is much faster with arrays."""
+    return pickle.dumps([function(task) for task in tasks], pickle.HIGHEST_PROTOCOL)

@@ -3,6 +3,7 @@ import random
 import time
 import zipfile
 from collections import Counter
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -149,6 +150,93 @@ def test_a_body_twice_in_a_frame():
     text = skeleton_text([{"1": walk(1)[0], "2": walk(1, 1)[0]}]).replace("\n2 0 1", "\n1 0 1")
     with pytest.raises(ValueError, match="a body is there twice in a frame"):
         ntu.read_clip(text.encode())
+
+
+def with_numbers(words):
+    """A file of which the coordinates are these words, repeated as often as is needed to fill the last body."""
+    words = [*words, *["0.5"] * (-len(words) % 75)]
+    lines = [str(len(words) // 75)]
+    for i in range(0, len(words), 3):
+        lines += ["1", "7 0 1 1 0 0 0 0.1 -0.2 2", "25"] if i % 75 == 0 else []
+        lines.append(" ".join(words[i : i + 3]) + " 250.1 190.2 960.3 540.4 0 0 0 1 2")
+    return "\n".join(lines).encode()
+
+
+def assert_read_like_float(words):
+    _, bodies = ntu.read_skeleton(with_numbers(words))
+    read = bodies["7"][1].ravel()[: len(words)]
+    expected = np.array([float(word) for word in words]).astype(np.float32)
+    different = np.flatnonzero(read.view(np.uint32) != expected.view(np.uint32))
+    assert not different.size, [(words[i], read[i], expected[i]) for i in different[:5]]
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("0", "-0", "-0.0", "5.", "-5.", ".5", "-.5", "+1.5", "7", "12.5", "-999.99", "00.5", "1e-5", "-7.257856E-05"),
+        *("1.5E+1", "0.12345678901234567", "-8.9999999999999999999999", "0.0000000000000000000000000000000000001"),
+        *(
+            "1." + "0" * 60,
+            "9." + "9" * 12,
+            "9." + "9" * 13,
+            "9." + "9" * 14,
+            "9." + "9" * 40,
+            "\t1.5",
+            "0" * 50 + "1.5",
+        ),
+    ],
+)
+@pytest.mark.parametrize("axis", range(3))
+def test_a_number_of_any_form_is_read(word, axis):
+    words = ["1.2345678", "-0.25", "3.5"] * 30
+    words[3 + axis] = word
+    assert_read_like_float(words)
+
+
+def test_decimals_of_any_length_are_read_like_float():
+    rng = random.Random(0)
+    words = [
+        rng.choice(("", "-")) + rng.choice("0123456789.") + "." * (n > 0) + "".join(rng.choices("0123456789", k=n))
+        for n in range(40)
+        for _ in range(100)
+    ]
+    words = [word for word in words if word.count(".") < 2 and word.strip("-.")]
+    for value in np.random.default_rng(0).uniform(0, 9, 1500).astype(np.float32):  # halfway to the next, and around it
+        half = (float(value) + float(np.nextafter(value, np.float32(10)))) / 2
+        exact = f"{Decimal(half):f}"
+        words += [exact, exact + "01", exact[:15], exact[:16], exact[:20], exact[:-1], repr(half), repr(float(value))]
+    rng.shuffle(words)
+    assert_read_like_float(words)
+
+
+@pytest.mark.parametrize("word", ["", "-", ".", "x", "--1.5", "1.-5", "1.2.3", "1-2", "1,5", "0x1", "1_0", "\0"])
+@pytest.mark.parametrize("axis", range(3))
+def test_a_word_that_is_no_number(word, axis):
+    words = ["1.2345678", "-0.25", "3.5"] * 50
+    words[90 + axis] = word
+    with pytest.raises(ValueError, match="a joint is not made of numbers .*row 30"):
+        ntu.read_skeleton(with_numbers(words))
+
+
+@pytest.mark.parametrize(
+    "line", ["0 " * 10 + "0", "0 " * 12 + "0", "0.5 0.5 0.5", "0.5", "", " " * 11, "0.5 0.5 0.5\r" + " 0" * 9]
+)
+@pytest.mark.parametrize("place", [4, 20, 28])
+def test_a_line_without_twelve_numbers(line, place):
+    lines = GOOD[:place] + [line] + GOOD[place + 1 :]
+    with pytest.raises(ValueError, match="a joint (has not twelve|is not made of) numbers"):
+        ntu.read_skeleton("\n".join(lines).encode())
+
+
+@pytest.mark.parametrize("ends", ["", "\n", "\r\n", "  \n\n"])
+def test_line_ends_and_many_frames(ends):
+    joints = walk(400).astype(np.float32)  # more than are read together
+    text = skeleton_text([{"7": j} for j in joints]).strip()
+    plain = ntu.read_skeleton(text.encode())
+    T, bodies = ntu.read_skeleton((text.replace("\n", "\r\n") + ends).encode())
+    assert T == plain[0] == 400 and list(bodies) == ["7"] and bodies["7"][0].tolist() == list(range(400))
+    np.testing.assert_array_equal(bodies["7"][1], plain[1]["7"][1])
+    np.testing.assert_allclose(bodies["7"][1], joints, atol=1e-6)
 
 
 def mutate(data, rng):
