@@ -60,7 +60,7 @@ def small_store(tmp_path):
 @pytest.mark.parametrize("path", RUNS)
 def test_feeder_model_and_a_training_step(path, small_store, monkeypatch):
     monkeypatch.chdir(ROOT)
-    narrow = ["--model-args", "base_channels=8"] if path.endswith("posec3d.yaml") else []  # its clips are large
+    narrow = ["--model-args", "base_channels=2"] if path.endswith("posec3d.yaml") else []  # its clips are large
     config = configure(["--config", f"config/{path}", "--batch-size", "2", *narrow])
     assert config.work_dir == f"results/{path.removesuffix('.yaml')}/joint" and config.data_path.startswith("data/")
     store = small_store(config)
