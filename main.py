@@ -424,7 +424,7 @@ def zoo(N):
     for name, kind in MODELS.items():
         for layout in ("coco",) if hasattr(kind, "heat_maps") else ("coco", "ntu"):
             graph = build_graph(layout)
-            shape = (17, 48, 56, 56) if hasattr(kind, "heat_maps") else (3, 100, graph.num_point, 2)
+            shape = (17, 48, 64, 64) if hasattr(kind, "heat_maps") else (3, 100, graph.num_point, 2)
             model = build_model(name, 60, 2, graph)
             yield name, f"{layout} {' x '.join(map(str, shape))}", model, torch.randn(N, *shape)
 
