@@ -27,7 +27,7 @@ from torchlight.evaluator import evaluate, predict, write_test
 from torchlight.metrics import format_summary
 from torchlight.profiler import COLUMNS, profile
 from torchlight.recorder import Recorder
-from torchlight.trainer import Trainer
+from torchlight.trainer import AMP, Trainer
 
 OPTIONS = {
     # what to do
@@ -77,6 +77,8 @@ OPTIONS = {
     "lr_decay_rate": Option(float, 0.1, "see step", low=0),
     "warm_up_epoch": Option(int, 0, "epochs of linear warm-up", low=0),
     "num_epoch": Option(int, 65, "epochs", low=1),
+    "amp": Option(str, "none", "train in mixed precision; tests are in float32", tuple(AMP)),
+    "compile": Option(bool, False, "compile the model (torch.compile): slow to start, faster to run"),
     "accumulate": Option(int, 1, "batches whose gradients make one step", low=1),
     # records
     "log_interval": Option(int, 100, "batches between two lines of the log", low=1),
@@ -284,6 +286,8 @@ def train(config):
     model = make_model(config, train_set)
     if config.weights:
         read_weights(model, config)
+    if config.compile:
+        model.compile()
     model = place(model, devices, team, config.sync_bn)
     effective = config.batch_size * config.accumulate
     base_lr = config.base_lr * (effective / config.base_batch_size if config.base_batch_size else 1)

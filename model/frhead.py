@@ -140,6 +140,8 @@ class FRHead(nn.Module):
 
     def loss(self, output, target):
         """What forward returns in training, and shares of labels (N, K) -> loss, for the whole batch."""
-        logits, features = output[0].detach().float(), output[1]
+        logits = output[0].detach()
+        logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+        features = [[x.to(logits.dtype) for x in sides] for sides in output[1]]
         losses = [level(x, logits, target) for level, x in zip(self.head.values(), features, strict=True)]
         return sum(weight * loss for weight, loss in zip(self.weights, losses, strict=True))

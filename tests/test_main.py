@@ -174,6 +174,16 @@ def test_validation_clips_are_held_out(config, tmp_path):
     assert "chosen on held-out clips, test: top1" in (tmp_path / "run" / "log.txt").read_text()
 
 
+@pytest.mark.slow
+def test_a_compiled_model_trains_to_the_same_weights(config, tmp_path):
+    for name, words in (("plain", []), ("compiled", ["--compile"])):
+        run(config, tmp_path / name, "--num-epoch", "1", "--base-lr", "0.001", *words)
+    one, other = (checkpoint.load(tmp_path / name / "runs.pt")["model"] for name in ("plain", "compiled"))
+    assert one.keys() == other.keys()
+    for key, value in one.items():
+        torch.testing.assert_close(other[key], value, atol=1e-3, rtol=1e-2)
+
+
 def test_learning_rate_scales_with_the_effective_batch(config, tmp_path):
     run(
         config, tmp_path / "run", "--base-batch-size", "16", "--accumulate", "2", "--base-lr", "0.1", "--num-epoch", "1"

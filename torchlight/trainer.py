@@ -12,12 +12,15 @@ from .device import bare, counted_seed
 from .distributed import ALONE
 from .metrics import format_summary
 
+AMP = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-def build_optimizer(name, parameters, base_lr, momentum, nesterov, weight_decay):
-    """SGD with momentum, Adam or AdamW over all parameters."""
+
+def build_optimizer(name, parameters, base_lr, momentum, nesterov, weight_decay, fused=True):
+    """SGD with momentum, Adam or AdamW over all parameters. fused: a step is one kernel for many of them."""
+    common = {"lr": base_lr, "weight_decay": weight_decay, "fused": fused}
     if name == "SGD":
-        return torch.optim.SGD(parameters, base_lr, momentum, nesterov=nesterov, weight_decay=weight_decay)
-    return {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[name](parameters, base_lr, weight_decay=weight_decay)
+        return torch.optim.SGD(parameters, momentum=momentum, nesterov=nesterov, **common)
+    return {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[name](parameters, **common)
 
 
 def learning_rate(config, base_lr, epoch, progress):
@@ -53,9 +56,13 @@ class Trainer:
         self.team = team
         self.model, self.batches, self.criterion, self.evaluate = model, batches, criterion, evaluate
         self.recorder, self.config, self.base_lr, self.extra = recorder, config, base_lr, extra
+        # A fused step of SGD lets the infinities of a gradient that fp16's scaler leaves out into its momentum.
         self.optimizer = build_optimizer(
-            config.optimizer, model.parameters(), base_lr, config.momentum, config.nesterov, config.weight_decay
-        )
+            config.optimizer, model.parameters(), base_lr, config.momentum, config.nesterov, config.weight_decay,
+            fused=config.amp != "fp16",
+        )  # fmt: skip
+        self.device = next(model.parameters()).device
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.amp == "fp16")
         self.epoch, self.step = 0, 0
         self.best = None  # {"split", "epoch", "top1"}
         self.totals = {"loss": 0.0, "correct": 0, "clips": 0}  # of the epoch so far
@@ -67,6 +74,7 @@ class Trainer:
         return {
             "model": bare(self.model).state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
             "epoch": self.epoch,
             "step": self.step,
             "best": self.best,
@@ -79,6 +87,7 @@ class Trainer:
         """Continue from the state() of a last.pt."""
         bare(self.model).load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
         self.epoch, self.step, self.best = state["epoch"], state["step"], state["best"]
         self.totals = dict(state["totals"])
         self.recorder.rewind(state["history"])
@@ -109,7 +118,7 @@ class Trainer:
 
     def _asked_to_stop(self):
         """Whether a signal came to any of the processes."""
-        return self.team.any(self._signal is not None, next(self.model.parameters()).device)
+        return self.team.any(self._signal is not None, self.device)
 
     def _save_and_exit(self):
         self.save_last()
@@ -120,7 +129,7 @@ class Trainer:
         config, steps = self.config, len(self.batches)
         criterion = self.criterion(self.epoch)
         # Looking at a loss waits for the GPU: there it is done once in log_interval batches.
-        look = 1 if next(self.model.parameters()).device.type == "cpu" else config.log_interval
+        look = 1 if self.device.type == "cpu" else config.log_interval
         unseen = []  # (batch, loss, correct, clips, names) since the last look
         source = self.batches.epoch(self.epoch, self.step)
         begin, waited, clips = time.perf_counter(), 0.0, 0
@@ -142,7 +151,8 @@ class Trainer:
                 stopping = end < steps and (looking or self.team.size == 1) and self._asked_to_stop()
                 if looking or stopping:
                     self._look(unseen, lr)
-                self.optimizer.step()
+                self.scaler.step(self.optimizer)  # of fp16 it leaves out a step whose gradients overflow
+                self.scaler.update()
                 self.optimizer.zero_grad(set_to_none=True)
                 self._report(bar, end - first, lr, clips / (time.perf_counter() - begin))
                 if stopping:
@@ -165,10 +175,13 @@ class Trainer:
         team, N = self.team, len(x)
         # for dropout: each process has draws of its own
         torch.manual_seed(counted_seed("model", self.config.seed, self.epoch, self.step * team.size + team.rank))
-        output = team.gather(self.model(x[team.rows(N)]), N)
+        low = AMP[self.config.amp]
+        with torch.autocast(self.device.type, low, enabled=low is not None):
+            output = self.model(x[team.rows(N)])
+        output = team.gather(output, N)
         torch.manual_seed(counted_seed("loss", self.config.seed, self.epoch, self.step))  # all of them the same
         loss = criterion(output, target)
-        (loss / share).backward()
+        self.scaler.scale(loss / share).backward()
         logits = output[0] if isinstance(output, tuple) else output
         self.step += 1
         return loss.detach(), (logits.detach().argmax(dim=1) == target.label).float().sum()

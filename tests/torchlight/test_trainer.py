@@ -16,14 +16,31 @@ from torchlight.trainer import Trainer, learning_rate
 def options(**changed):
     return SimpleNamespace(**{
         "optimizer": "SGD", "momentum": 0.9, "nesterov": True, "weight_decay": 1e-3, "lr_schedule": "step", "step": [3],
-        "lr_decay_rate": 0.1, "warm_up_epoch": 2, "num_epoch": 5, "accumulate": 1, "seed": 1, "log_interval": 2,
-        "eval_interval": 2, "save_interval": 1, **changed,
+        "lr_decay_rate": 0.1, "warm_up_epoch": 2, "num_epoch": 5, "accumulate": 1, "amp": "none", "seed": 1,
+        "log_interval": 2, "eval_interval": 2, "save_interval": 1, **changed,
     })  # fmt: skip
 
 
 def test_step_schedule_and_warm_up():
     config = options(step=[3, 4])
     assert [learning_rate(config, 1.0, e, 0.5) for e in range(5)] == pytest.approx([0.5, 1, 1, 0.1, 0.01])
+
+
+@pytest.mark.parametrize("amp", ["bf16", "fp16"])
+def test_mixed_precision_learns_and_continues(tmp_path, amp):
+    whole = build(tmp_path / "whole", amp=amp)
+    whole.fit()
+    plain = build(tmp_path / "plain")
+    plain.fit()
+    losses = [[line["train_loss"] for line in trainer.recorder.history] for trainer in (whole, plain)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.2) and losses[0] != losses[1]
+    build(tmp_path / "part", amp=amp, num_epoch=3).fit()
+    rest = build(tmp_path / "part", "resume", amp=amp)
+    rest.resume(checkpoint.load(tmp_path / "part" / "last.pt"))
+    rest.fit()
+    assert (rest.scaler.get_scale() > 1) == (amp == "fp16")
+    for one, other in zip(whole.model.parameters(), rest.model.parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_cosine_goes_to_zero_by_the_step():
@@ -63,7 +80,7 @@ def build(directory, claim="new", batches=None, model=None, evaluations=None, **
         return {"test": evaluate_scores(score, test[1].label.numpy(), [5, 5, 5])}
 
     def criterion(epoch):
-        return lambda logits, target: torch.nn.functional.cross_entropy(logits, target.label)
+        return lambda logits, target: torch.nn.functional.cross_entropy(logits.float(), target.label)
 
     return Trainer(
         model,
