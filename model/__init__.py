@@ -14,17 +14,17 @@ from .stgcnpp import STGCNPP
 from .tcagcn import TCAGCN
 
 MODELS = {
-    "ctrgcn": CTRGCN,
-    "stgcn++": STGCNPP,
-    "posec3d": PoseC3D,
     "stgcn": STGCN,
     "agcn": AGCN,
     "aagcn": AAGCN,
-    "ctrgcn-baseline": CTRGCNBaseline,
+    "shiftgcn": ShiftGCN,
     "msg3d": MSG3D,
+    "ctrgcn": CTRGCN,
+    "ctrgcn-baseline": CTRGCNBaseline,
+    "stgcn++": STGCNPP,
     "dgstgcn": DGSTGCN,
     "tcagcn": TCAGCN,
-    "shiftgcn": ShiftGCN,
+    "posec3d": PoseC3D,
 }
 
 __all__ = ["MODELS", "build_model"]

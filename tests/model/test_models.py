@@ -4,6 +4,7 @@ import pickle
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from graph import LAYOUTS, build_graph
 from model import MODELS, build_model
@@ -78,11 +79,13 @@ def test_a_few_clips_are_learned_by_heart(name):
     x, y = clips(12, 20), torch.arange(12) % 3
     optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9, nesterov=True)
     for _ in range(60):
-        loss = torch.nn.functional.cross_entropy(model(x), y)
+        logits = model(x)
+        if (logits.softmax(dim=1)[range(12), y] > 0.6).all():
+            return
         optimizer.zero_grad()
-        loss.backward()
+        torch.nn.functional.cross_entropy(logits, y).backward()
         optimizer.step()
-    assert (model(x).argmax(dim=1) == y).all()
+    raise AssertionError("not learned in 60 steps")
 
 
 def test_channel_topology_refinement_by_the_papers_formula():
@@ -169,3 +172,23 @@ def test_gpu_computes_what_the_cpu_computes(name):
         expected = model(x)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         torch.testing.assert_close(model.cuda()(x.cuda()).cpu(), expected, atol=1e-4, rtol=1e-3)
+
+
+PUBLISHED = {  # millions of parameters; G multiply-adds at T = 100, two persons: 17 joints, 25 joints (MMAction2)
+    "stgcn": (3.1, 3.8, 5.7), "agcn": (3.5, 4.4, 6.5), "stgcn++": (1.4, 1.95, 2.96),
+    "ctrgcn": (1.4, None, None), "msg3d": (3.2, None, None), "aagcn": (3.8, None, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_sizes_are_the_published_ones(name):
+    parameters, *flops = PUBLISHED[name]
+    for layout, expected in zip(("coco", "ntu"), flops, strict=True):
+        graph = build_graph(layout)
+        model = build_model(name, 60, 2, graph).to("meta").eval()
+        if layout == "ntu":
+            assert round(sum(p.numel() for p in model.parameters()) / 1e6, 1) == parameters
+        if expected:
+            with FlopCounterMode(display=False) as counter:
+                model(torch.zeros(1, 3, 100, graph.num_point, 2, device="meta"))
+            assert counter.get_total_flops() / 2e9 == pytest.approx(expected, rel=0.05)

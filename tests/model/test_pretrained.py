@@ -61,6 +61,39 @@ def test_loading_into_a_model_from_a_wrapped_file(golden, tmp_path, file, layout
     agree(model, x, expected)
 
 
+@pytest.mark.parametrize(("file", "layout", "persons"), [("ctrgcn_ucla", "ucla", 1), ("stgcnpp_ntu", "ntu", 2)])
+def test_training_normalises_by_the_batch_as_testing_does_by_running_statistics(golden, file, layout, persons):
+    """The function of the running statistics is the release's, by its output. Here they are set, layer after layer, to
+    the mean and the (biased) variance of one batch: then a test computes what training computes, and what training
+    leaves in the buffers is a tenth of these, the variance unbiased, and nine tenths of what was there.
+    """
+    state, x, _, _ = golden(file)
+    model = from_published(state, build_graph(layout), persons).double()
+    x = x.double()
+    norms = {name: module for name, module in model.named_modules() if hasattr(module, "running_var")}
+    old = {name: (norm.running_mean.clone(), norm.running_var.clone()) for name, norm in norms.items()}
+    seen = {}
+
+    def see(name, x):
+        over = [d for d in range(x.dim()) if d != 1]
+        seen[name] = x.mean(over), x.var(over, unbiased=False), x.numel() / x.shape[1]
+
+    hooks = [
+        norm.register_forward_hook(lambda _, args, __, name=name: see(name, args[0])) for name, norm in norms.items()
+    ]
+    with torch.no_grad():
+        trained = model.train()(x)
+        for hook in hooks:
+            hook.remove()
+        for name, norm in norms.items():
+            mean, variance, n = seen[name]
+            torch.testing.assert_close(norm.running_mean, 0.9 * old[name][0] + 0.1 * mean)
+            torch.testing.assert_close(norm.running_var, 0.9 * old[name][1] + 0.1 * variance * n / (n - 1))
+            norm.running_mean.copy_(mean)
+            norm.running_var.copy_(variance)
+        torch.testing.assert_close(model.eval()(x), trained)
+
+
 def test_pyskl_names_its_classifier_otherwise(golden):
     state, x, expected, _ = golden("stgcnpp_ntu")
     renamed = {key.replace("cls_head.fc.", "cls_head.fc_cls."): value for key, value in state.items()}
