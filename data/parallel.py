@@ -7,10 +7,10 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
 
 
-def ordered_map(function, tasks, workers=None, chunk=16):
+def ordered_map(function, tasks, workers=None, chunk=32):
     """Yield function(task) for all tasks, in their order.
 
-    workers: processes; None: as many as there are cores; 1: none but this one. At most four chunks of tasks a worker
+    workers: processes; None: as many as there are cores; 1: none but this one. At most two chunks of tasks a worker
     are under way, so results do not pile up if the consumer is slow. function must be importable by name.
     """
     workers = workers or os.cpu_count()
@@ -22,7 +22,7 @@ def ordered_map(function, tasks, workers=None, chunk=16):
         pending = deque()
         try:
             while True:
-                while len(pending) < 4 * workers and (part := list(islice(tasks, chunk))):
+                while len(pending) < 2 * workers and (part := list(islice(tasks, chunk))):
                     pending.append(pool.submit(_apply, function, part))
                 if not pending:
                     return
@@ -32,5 +32,5 @@ def ordered_map(function, tasks, workers=None, chunk=16):
 
 
 def _apply(function, tasks):
-    """The results, pickled: the newest protocol, which the pool itself does not use, is much faster with arrays."""
+    """The results, pickled: the newest protocol, which the pool itself does not use, copies arrays less often."""
     return pickle.dumps([function(task) for task in tasks], pickle.HIGHEST_PROTOCOL)
