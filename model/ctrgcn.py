@@ -1,7 +1,7 @@
 """CTR-GCN: Channel-wise Topology Refinement Graph Convolution (Chen et al., ICCV 2021).
 
-The three subsets of a layer, and the branches of its temporal convolution, are computed by one convolution each where
-the release has several: the same function, stacked parameters.
+The parameters of a layer's subsets, and of the branches of its temporal convolution, are stacked, and most are used by
+one convolution where the release has several. What could be one pass over the features is not two.
 """
 
 import math
@@ -44,21 +44,38 @@ class CTRGraphConv(nn.Module):
         S = self.A.shape[0]
         pooled = x.mean(dim=2, keepdim=True)  # the mean over time commutes with a pointwise convolution
         query, key = self.query(pooled), self.key(pooled)  # N, S*R, 1, V
-        relation = torch.tanh(query - key.transpose(2, 3)).view(N * S, -1, V * V)  # of joint u (last) to joint v
-        topology = self.refine(relation, N).view(N, S, -1, V, V)
-        value = self.value(x).view(N, S, -1, T, V)
-        y = (value @ topology).sum(dim=1)  # N, C', T, V
-        return torch.relu(self.bn(y) + self.down(x))
+        relation = torch.tanh(query - key.transpose(2, 3)).view(N, S, -1, V * V)  # of joint u (last) to joint v
+        topologies, y = self.refine(relation)
+        for s, (value, topology) in enumerate(zip(self.values(x), topologies, strict=True)):
+            y = y.baddbmm_(value, topology) if s else torch.baddbmm(y, value, topology)  # the first to all frames
+        return self.bn(y.view(N, -1, T, V)).add_(self.down(x)).relu_()
 
-    def refine(self, relation, N):
-        """(N*S, R, V*V) -> alpha (W4 relation + b4) + A, (N*S, C', V*V), as one product: A and 1 are two more rows."""
-        S, V, _ = self.A.shape
+    def values(self, x):
+        """(N, C, T, V) -> for each subset W3 x, (N*C', T, V)."""
+        N, C, T, V = x.shape
+        x = x.reshape(N, C, T * V)
+        return (torch.bmm(W.expand(N, -1, -1), x).view(-1, T, V) for W in self.value.weight.view(len(self.A), -1, C))
+
+    def refine(self, relation):
+        """(N, S, R, V*V) -> for each subset the topology alpha (W4 relation + b4) + A, (N*C', V, V), and what the bias
+        b3 of the values adds in every frame, (N*C', 1, V).
+
+        One product a subset: A and 1 are two more rows of the relations. The bias goes through the sums of the columns.
+        """
+        N, S, R, _ = relation.shape
+        V = self.A.shape[1]
         A = self.A.transpose(1, 2).reshape(S, 1, V * V)
-        rows = torch.cat([A, torch.ones_like(A)], dim=1).expand(N, S, 2, V * V).reshape(N * S, 2, V * V)
-        W = self.expand.weight.view(S, -1, relation.shape[1]) * self.alpha
+        rows = torch.cat([A, torch.ones_like(A)], dim=1).expand(N, S, 2, V * V)
+        relation = torch.cat([relation, rows], dim=2)  # N, S, R + 2, V*V
+        W = self.expand.weight.view(S, -1, R) * self.alpha
         b = self.expand.bias.view(S, -1, 1) * self.alpha
-        W = torch.cat([W, torch.ones_like(b), b], dim=2).expand(N, -1, -1, -1).flatten(0, 1)
-        return torch.bmm(W, torch.cat([relation, rows], dim=1))
+        W = torch.cat([W, torch.ones_like(b), b], dim=2)  # S, C', R + 2
+        topology = [torch.bmm(W[s].expand(N, -1, -1), relation[:, s]).view(-1, V, V) for s in range(S)]
+        if self.value.bias is None:
+            return topology, relation.new_zeros(1, 1, V)
+        sums = relation.view(N, S * (R + 2), V, V).sum(dim=2)  # N, S*(R+2), V
+        biased = (W * self.value.bias.view(S, -1, 1)).transpose(0, 1).reshape(1, -1, S * (R + 2))
+        return topology, torch.bmm(biased.expand(N, -1, -1), sums).view(-1, 1, V)
 
 
 class MultiScaleTemporalConv(TemporalBranches):
@@ -96,7 +113,7 @@ class CTRBlock(nn.Module):
 
     def forward(self, x):
         y = self.tcn(self.gcn(x))
-        return torch.relu(y if self.residual is None else y + self.residual(x))
+        return (y if self.residual is None else y.add_(self.residual(x))).relu_()
 
 
 class CTRGCN(GraphBackbone):

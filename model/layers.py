@@ -4,6 +4,7 @@ import math
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 
 class PointwiseConv(nn.Conv2d):
@@ -30,6 +31,14 @@ def temporal_conv(in_channels, out_channels, kernel_size, stride=1, dilation=1):
     return nn.Conv2d(in_channels, out_channels, (kernel_size, 1), (stride, 1), (pad, 0), (dilation, 1))
 
 
+def max_over_time(x, stride):
+    """Max pooling over three frames, padded so that T becomes ceil(T / stride)."""
+    if x.is_cuda:
+        return F.max_pool2d(x, (3, 1), (stride, 1), (1, 0))
+    x = F.pad(x, (0, 0, 1, 1), value=-math.inf)  # PyTorch's own takes ten times as long on a CPU
+    return torch.maximum(torch.maximum(x[:, :, :-2:stride], x[:, :, 1:-1:stride]), x[:, :, 2::stride])
+
+
 class TemporalBranches(nn.Module):
     """Branches side by side: convolutions over time, one a dilation, then max pooling, then a pointwise convolution.
 
@@ -45,13 +54,13 @@ class TemporalBranches(nn.Module):
         self.convs = nn.ModuleList(
             temporal_conv(w, w, kernel_size, stride, d) for w, d in zip(self.widths[:-1], dilations, strict=True)
         )
-        self.pool = nn.MaxPool2d((3, 1), (stride, 1), (1, 0))
+        self.stride = stride
         self.point = PointwiseConv(in_channels, widths[-1], stride)
 
     def branches(self, x):
-        *scales, pooled = torch.relu(self.reduce_bn(self.reduce(x))).split(self.widths, dim=1)
+        *scales, pooled = self.reduce_bn(self.reduce(x)).relu_().split(self.widths, dim=1)
         convolved = [conv(scale) for conv, scale in zip(self.convs, scales, strict=True)]
-        return torch.cat([*convolved, self.pool(pooled), self.point(x)], dim=1)
+        return torch.cat([*convolved, max_over_time(pooled, self.stride), self.point(x)], dim=1)
 
 
 class ConvNorm(nn.Sequential):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from .backbone import GraphBackbone
-from .ctrgcn import CTRBlock
+from .ctrgcn import CTRBlock, CTRGraphConv
 from .layers import PointwiseConv, kaiming_fan_out
 
 
@@ -19,6 +19,8 @@ class TemporalAggregation(nn.Module):
     (N, C, T, V) -> (N, S*C', T, V). The weights, 1 + expand(relu(bn(reduce(frame + context(clip))))), are convolutions
     over time of each frame's mean over joints, beside the mean of the clip. Subsets are groups: each has its own.
     """
+
+    bias = None  # of the convolution
 
     def __init__(self, in_channels, out_channels, subsets):
         super().__init__()
@@ -58,12 +60,24 @@ class AttentionalFusion(nn.Module):
         return 2 * x * torch.sigmoid(self.local(x) + self.clip(x.mean(dim=(2, 3), keepdim=True)))
 
 
+class TCAGraphConv(CTRGraphConv):
+    """The graph convolution of CTR-GCN with values of each frame's own. (N, C, T, V) -> (N, C', T, V)"""
+
+    def __init__(self, in_channels, out_channels, A):
+        super().__init__(in_channels, out_channels, A)
+        self.value = TemporalAggregation(in_channels, out_channels, len(A))
+
+    def values(self, x):
+        N, _, T, V = x.shape
+        return (value.reshape(-1, T, V) for value in self.value(x).view(N, len(self.A), -1, T, V).unbind(dim=1))
+
+
 class TCABlock(CTRBlock):
     """The block of CTR-GCN with both. (N, C, T, V) -> (N, C', ceil(T / stride), V)"""
 
     def __init__(self, in_channels, out_channels, A, stride, residual):
         super().__init__(in_channels, out_channels, A, stride, residual, tcn_relu=False)
-        self.gcn.value = TemporalAggregation(in_channels, out_channels, len(A))
+        self.gcn = TCAGraphConv(in_channels, out_channels, A)
         self.tcn = nn.Sequential(self.tcn, AttentionalFusion(out_channels))
 
 
