@@ -57,7 +57,7 @@ class AdaptiveGraphConv(nn.Module):
 
     def forward(self, x):
         y = self.bn(self.conv(x, self.topology(x)))
-        return self.attention(torch.relu(y + self.down(x)))
+        return self.attention(y.add_(self.down(x)).relu_())
 
 
 class Attention(nn.Module):

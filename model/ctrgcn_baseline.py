@@ -32,7 +32,7 @@ class LearnedGraphConv(nn.Module):
 
     def forward(self, x):
         A = self.A / (self.A.norm(dim=1, keepdim=True) + 1e-4)
-        return torch.relu(self.bn(self.conv(x, A)) + self.down(x))
+        return self.bn(self.conv(x, A)).add_(self.down(x)).relu_()
 
 
 class BaselineBlock(GraphTemporalBlock):

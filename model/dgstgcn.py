@@ -35,7 +35,7 @@ class DynamicGraphConv(nn.Module):
 
     def forward(self, x):
         N, _, T, V = x.shape
-        value = torch.relu(self.pre(x)).view(N, len(self.A), -1, T, V)  # N, S, R, T, V
+        value = self.pre(x).relu_().view(N, len(self.A), -1, T, V)  # N, S, R, T, V
         relation = self.relation(x.mean(dim=2, keepdim=True))  # the mean over time commutes with the convolution
         query, key = relation.view(N, 2, len(self.A), -1, V).unbind(dim=1)  # N, S, R, V
         channel = torch.tanh(query.unsqueeze(4) - key.unsqueeze(3))  # N, S, R, V, V
@@ -43,7 +43,7 @@ class DynamicGraphConv(nn.Module):
         alpha, beta = (gate if self.subset_wise else gate[:1] for gate in (self.alpha, self.beta))
         topology = self.A.unsqueeze(1) + alpha.view(-1, 1, 1, 1) * channel + beta.view(-1, 1, 1, 1) * group
         y = self.post((value @ topology).view(N, -1, T, V))
-        return torch.relu(self.bn(y) + self.down(x))
+        return self.bn(y).add_(self.down(x)).relu_()
 
 
 class DynamicTemporalConv(MultiBranchTemporalConv):
@@ -71,7 +71,7 @@ class DGBlock(nn.Module):
 
     def forward(self, x):
         y = self.tcn(self.gcn(x))
-        return torch.relu(y if self.residual is None else y + self.residual(x))
+        return (y if self.residual is None else y.add_(self.residual(x))).relu_()
 
 
 class DGSTGCN(GraphBackbone):

@@ -90,7 +90,7 @@ class SubsetConv(nn.Conv2d):
 
     x (N, C, T, V) and topology (S, V, V) or (N, S, V, V), whose [s, u, v] weighs joint u for joint v -> (N, C', T, V).
     Parameters: as S pointwise convolutions, stacked. They come after the gathering of joints: C is never above C', and
-    one matrix product then sums over the subsets. early: the biases count as if they came before it.
+    each adds to the sum of those before. early: the biases count as if they came before it.
     """
 
     def __init__(self, in_channels, out_channels, num_subset, early=False):
@@ -99,13 +99,15 @@ class SubsetConv(nn.Conv2d):
 
     def forward(self, x, topology):
         N, C, T, V = x.shape
-        S = self.num_subset
-        W = self.weight.view(S, -1, C).transpose(0, 1).reshape(1, -1, S * C).expand(N, -1, -1)
-        b = self.bias.view(S, -1)
+        W, b = self.weight.view(self.num_subset, 1, -1, C), self.bias.view(self.num_subset, -1)
         b = torch.einsum("sc,suv->cv", b, topology) if self.early else b.sum(dim=0).unsqueeze(1)  # C', V or 1
-        b = b.unsqueeze(1).expand(-1, T, V).reshape(1, -1, T * V)
-        gathered = x.reshape(N, 1, C * T, V) @ topology  # N, S, C*T, V
-        return torch.baddbmm(b, W, gathered.view(N, S * C, T * V)).view(N, -1, T, V)
+        y = b.unsqueeze(1).expand(-1, T, V).reshape(1, -1, T * V)
+        x = x.reshape(N, C * T, V)
+        for s, A in enumerate(topology.unbind(dim=-3)):
+            gathered = (x @ A).view(N, C, T * V)
+            W_s = W[s].expand(N, -1, -1)
+            y = y.baddbmm_(W_s, gathered) if s else torch.baddbmm(y, W_s, gathered)
+        return y.view(N, -1, T, V)
 
 
 class GraphTemporalBlock(nn.Module):
@@ -132,4 +134,4 @@ class GraphTemporalBlock(nn.Module):
 
     def forward(self, x):
         y = self.drop_out(self.bn(self.tcn(self.gcn(x))))
-        return torch.relu(y if self.residual is None else y + self.residual(x))
+        return (y if self.residual is None else y.add_(self.residual(x))).relu_()

@@ -23,7 +23,7 @@ class GraphConv(nn.Module):
         self.bn = nn.BatchNorm2d(out_channels)
 
     def forward(self, x):
-        return torch.relu(self.bn(self.conv(x, self.A * self.importance)))
+        return self.bn(self.conv(x, self.A * self.importance)).relu_()
 
 
 class STBlock(GraphTemporalBlock):

@@ -2,11 +2,10 @@
 and a multi-branch temporal convolution. The backbone of BRL's tables.
 """
 
-import torch
 from torch import nn
 
 from .backbone import GraphBackbone
-from .layers import PointwiseConv, TemporalBranches, shortcut
+from .layers import PointwiseConv, SubsetConv, TemporalBranches, shortcut
 
 
 class STGraphConv(nn.Module):
@@ -15,15 +14,12 @@ class STGraphConv(nn.Module):
     def __init__(self, in_channels, out_channels, A):
         super().__init__()
         self.A = nn.Parameter(A.clone())
-        self.conv = PointwiseConv(in_channels, out_channels * A.shape[0])
+        self.conv = SubsetConv(in_channels, out_channels, A.shape[0], early=True)
         self.bn = nn.BatchNorm2d(out_channels)
         self.down = shortcut(in_channels, out_channels)
 
     def forward(self, x):
-        N, _, T, V = x.shape
-        y = self.conv(x).view(N, self.A.shape[0], -1, V)  # N, S, C'*T, V
-        y = (y @ self.A).sum(dim=1).view(N, -1, T, V)
-        return torch.relu(self.bn(y) + self.down(x))
+        return self.bn(self.conv(x, self.A)).add_(self.down(x)).relu_()
 
 
 class MultiBranchTemporalConv(TemporalBranches):
@@ -45,7 +41,7 @@ class MultiBranchTemporalConv(TemporalBranches):
         return self.mix(self.branches(x))
 
     def mix(self, y):
-        return self.bn(self.transform(torch.relu(self.transform_bn(y))))
+        return self.bn(self.transform(self.transform_bn(y).relu_()))
 
 
 class STBlock(nn.Module):
@@ -59,7 +55,7 @@ class STBlock(nn.Module):
 
     def forward(self, x):
         y = self.tcn(self.gcn(x))
-        return torch.relu(y if self.residual is None else y + self.residual(x))
+        return (y if self.residual is None else y.add_(self.residual(x))).relu_()
 
 
 class STGCNPP(GraphBackbone):
