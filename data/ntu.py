@@ -88,6 +88,8 @@ def run(arguments):
             if error:
                 bad(_shown(places[name]), error)
                 continue
+            if clip.shape[1] == 1:
+                clip = np.concatenate([clip, np.zeros_like(clip)], axis=1)
             facts = parse_name(name)
             splits = [f"{p}/{'train' if is_train(name, p) else 'test'}" for p in PROTOCOLS[K]]
             writer.add(name, facts.pop("action") - 1, clip, splits, **facts, bodies=count)
@@ -401,7 +403,9 @@ def _archive(path):
 
 
 def load_clip(place):
-    """read_clip of a place: (clip, bodies, None), or (None, 0, what is wrong with it). For worker processes."""
+    """read_clip of a place: (clip, bodies, None), or (None, 0, what is wrong with it). For worker processes: of a clip
+    without a second person they hand over the first alone, (T, 1, 25, 3).
+    """
     try:
         if isinstance(place, tuple):
             archive = _archive(place[0])
@@ -414,4 +418,4 @@ def load_clip(place):
         clip, bodies = read_clip(data)
     except (ValueError, OSError, KeyError, zipfile.BadZipFile, RuntimeError) as error:
         return None, 0, " ".join(str(error).split())
-    return clip, bodies, None
+    return clip if clip[:, 1].any() else clip[:, :1].copy(), bodies, None
