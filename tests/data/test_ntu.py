@@ -2,9 +2,9 @@ import itertools
 import random
 import time
 import zipfile
-from pathlib import Path
 from collections import Counter
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import pytest
