@@ -288,7 +288,10 @@ def train(config):
         read_weights(model, config)
     if config.compile:
         model.compile()
+    if config.mixing == "shap-mix" and team.size > 1 and not config.sync_bn:
+        raise ValueError("shap-mix looks at the model: several processes need --sync-bn to see the same")
     model = place(model, devices, team, config.sync_bn)
+    batches.begin(bare(model))
     effective = config.batch_size * config.accumulate
     base_lr = config.base_lr * (effective / config.base_batch_size if config.base_batch_size else 1)
     scores = {}

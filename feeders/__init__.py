@@ -2,12 +2,14 @@
 
 from .balance import SAMPLERS
 from .feeder import Feeder, TrainBatches
-from .mixing import MIXINGS, Target
+from .mixing import Mixup, RebalancedPartial, Remix, Target
 from .modality import MODALITIES
+from .shapmix import ShapMix
 from .store import Store, StoreWriter, add_split
 from .transforms import TRANSFORMS
 
 FEEDERS = {"skeleton": Feeder}
+MIXINGS = {"rebalanced-partial": RebalancedPartial, "mixup": Mixup, "remix": Remix, "shap-mix": ShapMix}
 
 __all__ = [
     "FEEDERS", "MIXINGS", "MODALITIES", "SAMPLERS", "TRANSFORMS", "Feeder", "Store", "StoreWriter", "Target",

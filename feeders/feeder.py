@@ -161,7 +161,8 @@ class Feeder:
 class TrainBatches:
     """The batches of a training: class sampling, repetition, shuffling, mixing.
 
-    sampler: a name in balance.SAMPLERS; mixing: None or a callable (x, label, rng) -> (x, Target), see mixing.py. The
+    sampler: a name in balance.SAMPLERS; mixing: None or a callable (x, label, rng, epoch) -> (x, Target), see
+    mixing.py. The
     last batch of an epoch is left out if it is not full, unless it is the only one.
     """
 
@@ -177,6 +178,23 @@ class TrainBatches:
         generator = counted_generator("order", self.feeder.seed, epoch)
         return epoch_order(self.feeder.label, len(self.feeder.classes), self.sampler, self.repeat, generator)
 
+    def begin(self, model):
+        """Before the first epoch: a mixing that watches the model gets to know it, and the mean training clip."""
+        if hasattr(self.mixing, "begin"):
+            feeder, mean = self.feeder, 0
+            rng = counted_generator("mean", feeder.seed, device=feeder.device)
+            for first in range(0, len(feeder), 64):
+                mean = mean + feeder.skeletons(range(first, min(first + 64, len(feeder))), rng=rng)[0].sum(dim=0)
+            self.mixing.begin(model, feeder.render, mean / len(feeder))
+
+    def state_dict(self):
+        """What a mixing has learned so far."""
+        return self.mixing.state_dict() if hasattr(self.mixing, "state_dict") else {}
+
+    def load_state_dict(self, state):
+        if state:
+            self.mixing.load_state_dict(state)
+
     def epoch(self, epoch, start=0):
         """Yield (x, Target, names) of each batch of an epoch from batch `start` on; names() lists its clips."""
         feeder, order = self.feeder, self._order(epoch)
@@ -184,7 +202,7 @@ class TrainBatches:
             positions = order[step * self.batch_size : (step + 1) * self.batch_size]
             rng = counted_generator("feeder", feeder.seed, epoch, step, device=feeder.device)
             x, y = feeder.skeletons(positions, rng=rng)
-            x, target = self.mixing(x, y, rng) if self.mixing else (x, Target(y))
+            x, target = self.mixing(x, y, rng, epoch) if self.mixing else (x, Target(y))
             yield feeder.render(x), target, lambda positions=positions: [feeder.names[i] for i in positions]
 
 

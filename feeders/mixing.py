@@ -49,7 +49,7 @@ class RebalancedPartial:
         self.ratio, self.kappa = ratio, kappa
         self.alpha = len(graph.upper) / graph.num_point if alpha is None else alpha
 
-    def __call__(self, x, label, rng):
+    def __call__(self, x, label, rng, epoch=0):
         """x (N, C, T, V, M), label (N,) -> (x, Target). The clips that lend a lower body lend it unmixed."""
         N, device = len(x), x.device
         share = torch.ones(N, device=device)
@@ -80,7 +80,7 @@ class Mixup:
             raise ValueError(f"alpha must be above 0, not {alpha}")
         self.alpha, self.double = alpha, double
 
-    def __call__(self, x, label, rng):
+    def __call__(self, x, label, rng, epoch=0):
         """x (N, C, T, V, M), label (N,) -> (x, Target), of N clips or of 2 N."""
         N, device = len(x), x.device
         share = self.draw_shares(N, rng, device)
@@ -125,6 +125,3 @@ class Remix(Mixup):
         n_i, n_j = count[label], count[other]
         share = torch.where((n_i >= self.kappa * n_j) & (share < self.tau), 0.0, share)
         return torch.where((n_j >= self.kappa * n_i) & (1 - share < self.tau), 1.0, share)
-
-
-MIXINGS = {"rebalanced-partial": RebalancedPartial, "mixup": Mixup, "remix": Remix}

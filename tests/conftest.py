@@ -11,6 +11,8 @@ import torch
 
 from feeders import StoreWriter
 
+torch.set_num_threads(1)  # the networks of the tests are small: several threads would wait for each other
+
 # Real clips and reference outputs are no part of the repository; tests that need them are skipped without them.
 REFERENCE = Path(os.environ.get("REFERENCE_DATA", Path(__file__).parents[2] / "shared"))
 

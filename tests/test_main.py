@@ -38,6 +38,7 @@ def config(tmp_path, tiny_store):
     return path
 
 
+SHAPMIX = ["--mixing", "shap-mix", "--mixing-args", "naive_epoch=0", "--loss", "logit-adjustment"]
 FRHEAD = ["--cl-mode", "ST-Multi-Level", "--w-multi-cl-loss", "0.1", "0.2", "0.5", "1", "--w-cl-loss", "0.1"]
 BRL = ["--sampler", "reverse", "--mixing", "rebalanced-partial", "--loss", "action-aware", "--defer-epoch", "1"]
 
@@ -276,8 +277,9 @@ def wait_for(process, log, text):
     raise AssertionError(f"{text!r} did not appear in {log}")
 
 
-def test_a_killed_run_continues_bit_for_bit(config, tmp_path):
-    words = [*BRL, *FRHEAD, "--num-epoch", "4", "--defer-epoch", "2", "--train-feeder-args", "repeat=6"]
+@pytest.mark.parametrize("method", [[*BRL, *FRHEAD, "--defer-epoch", "2"], SHAPMIX], ids=["brl-frhead", "shap-mix"])
+def test_a_killed_run_continues_bit_for_bit(config, tmp_path, method):
+    words = [*method, "--num-epoch", "4", "--train-feeder-args", "repeat=6"]
     whole = start(config, tmp_path / "whole", *words)
     assert whole.wait() == 0, whole.stderr.read()
 

@@ -41,7 +41,8 @@ class Trainer:
     """Train a model over counted batches.
 
     model      on its devices
-    batches    len(batches): batches an epoch; batches.epoch(e, start) yields (x, target, names) from batch `start`
+    batches    len(batches): batches an epoch; batches.epoch(e, start) yields (x, target, names) from batch `start`;
+               its state_dict goes into checkpoints
     criterion  criterion(epoch) -> loss(output, target) -> scalar tensor; output: what the model returns in training,
                logits or a tuple that begins with them
     evaluate   evaluate() -> {split: metrics} with "top1" in each; its first split decides which epoch is the best
@@ -75,6 +76,7 @@ class Trainer:
             "model": bare(self.model).state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "batches": self.batches.state_dict(),
             "epoch": self.epoch,
             "step": self.step,
             "best": self.best,
@@ -88,6 +90,7 @@ class Trainer:
         bare(self.model).load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
+        self.batches.load_state_dict(state["batches"])
         self.epoch, self.step, self.best = state["epoch"], state["step"], state["best"]
         self.totals = dict(state["totals"])
         self.recorder.rewind(state["history"])

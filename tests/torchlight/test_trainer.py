@@ -59,6 +59,12 @@ class Batches:
     def __len__(self):
         return self.count
 
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        assert state == {}
+
     def epoch(self, epoch, start=0):
         for step in range(start, self.count):
             generator = torch.Generator().manual_seed(100 * epoch + step)
@@ -141,6 +147,12 @@ def test_resume_is_bit_for_bit(tmp_path, epochs):
 
 class Stops(Batches):
     """Asks the trainer to stop in the third epoch, as a signal would."""
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        assert state == {}
 
     def epoch(self, epoch, start=0):
         for step, batch in enumerate(super().epoch(epoch, start), start):
