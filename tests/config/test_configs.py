@@ -69,8 +69,9 @@ def test_feeder_model_and_a_training_step(path, small_store, monkeypatch):
     assert train_set.random and not test_set.random
     batches = make_batches(config, train_set)
     model = make_model(config, train_set)
+    batches.begin(model)
     x, target, names = next(batches.epoch(0))
-    loss = build_loss(config.loss, train_set.class_count)(model(x), target)
+    loss = build_loss(config.loss, train_set.class_count, **config.loss_args)(model(x), target)
     loss.backward()
     assert loss.isfinite() and len(names()) == 2
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
