@@ -142,7 +142,7 @@ class Feeder:
         for transform, arguments in self.transforms:
             transform(clips, rng, **arguments)
         x = clips.x  # N, T, M, V, C
-        self.store.touched(x.nbytes)
+        self.store.touched(len(positions), x.nbytes)
         missing = self.num_person - x.shape[2]
         if missing > 0:
             x = torch.cat([x, x.new_zeros(*x.shape[:2], missing, *x.shape[3:])], dim=2)
@@ -162,8 +162,7 @@ class TrainBatches:
     """The batches of a training: class sampling, repetition, shuffling, mixing.
 
     sampler: a name in balance.SAMPLERS; mixing: None or a callable (x, label, rng, epoch) -> (x, Target), see
-    mixing.py. The
-    last batch of an epoch is left out if it is not full, unless it is the only one.
+    mixing.py. The last batch of an epoch is left out if it is not full, unless it is the only one.
     """
 
     def __init__(self, feeder, batch_size, sampler="uniform", repeat=1, mixing=None):

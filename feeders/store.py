@@ -26,7 +26,8 @@ import numpy as np
 from graph import LAYOUTS, Layout, describe_layout, read_layout
 
 FORMAT = "skeleton store 1"
-RELEASE = 64 << 20  # bytes read of a mapped store after which its pages are let go
+RELEASE = 64 << 20  # bytes of a mapped store in memory after which its pages are let go
+FOLIO = 2 << 20  # bytes that the system may bring in where one clip is read
 CHANNELS = {  # what the C numbers of a joint are: how many of them are coordinates
     "xyz": 3,  # metres
     "xy": 2,  # of the picture, -1 to 1 from its left to its right and from its top to its bottom
@@ -123,9 +124,9 @@ class Store:
             raise ValueError(f"{self.path}: split {name!r} is empty")
         return self.splits[name]
 
-    def touched(self, size):
-        """Count bytes read of keypoint; now and then let go of the pages, which the system's file cache keeps."""
-        self._read += size
+    def touched(self, clips, size):
+        """Count clips read of keypoint, and their bytes; now and then let go of the pages, which the file cache keeps."""
+        self._read += min(max(size, clips * FOLIO), self.keypoint.nbytes)
         if self._read > RELEASE:
             self._read = 0
             if self._mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
@@ -134,7 +135,7 @@ class Store:
     def clip(self, index):
         """The frames of one clip, (T, M, V, C)."""
         clip = self.keypoint[self.offset[index] : self.offset[index] + self.length[index]]
-        self.touched(clip.nbytes)
+        self.touched(1, clip.nbytes)
         return clip
 
 
