@@ -125,7 +125,7 @@ class Store:
         return self.splits[name]
 
     def touched(self, clips, size):
-        """Count clips read of keypoint, and their bytes; now and then let go of the pages, which the file cache keeps."""
+        """Count clips and bytes read of keypoint; now and then let go of the pages, which the file cache keeps."""
         self._read += min(max(size, clips * FOLIO), self.keypoint.nbytes)
         if self._read > RELEASE:
             self._read = 0
