@@ -105,7 +105,7 @@ class SubsetConv(nn.Conv2d):
         x = x.reshape(N, C * T, V)
         for s, A in enumerate(topology.unbind(dim=-3)):
             gathered = (x @ A).view(N, C, T * V)
-            W_s = W[s].expand(N, -1, -1)
+            W_s = W[s].expand(N, -1, -1).to(gathered.dtype)  # in mixed precision: sums in place do not convert
             y = y.baddbmm_(W_s, gathered) if s else torch.baddbmm(y, W_s, gathered)
         return y.view(N, -1, T, V)
 

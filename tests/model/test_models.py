@@ -31,6 +31,19 @@ def test_forward_and_backward(name, layout, persons):
 
 
 @pytest.mark.parametrize("name", SKELETON_MODELS)
+def test_mixed_precision(name):
+    model = build_model(name, 4, 1, build_graph("ucla"), base_channels=8)
+    x = clips(6, 20)
+    logits = model(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        low = model(x)
+    assert low.dtype == torch.bfloat16
+    torch.nn.functional.cross_entropy(low.float(), torch.arange(6) % 4).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    assert (low - logits).abs().mean() < 0.1 * logits.abs().mean()
+
+
+@pytest.mark.parametrize("name", SKELETON_MODELS)
 def test_copies_and_pickles_compute_the_same(name, tmp_path):
     model = build_model(name, 4, 1, build_graph("ucla"), base_channels=8).eval()
     x = clips(2, 20)
