@@ -148,6 +148,8 @@ def check(config):
         raise ValueError("nesterov needs the optimizer SGD and a momentum")
     if config.lr_schedule == "cosine" and config.warm_up_epoch >= config.num_epoch:
         raise ValueError("warm_up_epoch must be less than num_epoch")
+    if not all(isinstance(word, str) for word in config.ignore_weights):
+        raise ValueError(f"ignore_weights takes words, not {config.ignore_weights}")
     if config.phase == "test" and (not config.weights or config.ignore_weights):
         raise ValueError("--phase test needs --weights, and all of them: it takes no --ignore-weights")
     if config.phase == "train" and config.loss != "cross-entropy" and config.defer_epoch >= config.num_epoch:
@@ -234,7 +236,7 @@ def make_model(config, feeder):
                 raise ValueError(f"{key} is {config.model_args[key]!r}, but {feeder.store.path} has {value!r}")
         graph = build_graph(feeder.graph.layout, arguments.pop("labeling", "spatial"))
         model = build_model(config.model, found["num_class"], M, graph, in_channels=C, **arguments)
-    if not config.cl_mode:
+    if not config.cl_mode or config.phase != "train":
         return model
     with blame(config, "cl_mode"):
         return FRHead(model, feeder.shape[1], config.cl_version, config.w_multi_cl_loss)
@@ -244,7 +246,7 @@ def read_weights(model, config):
     """Load --weights into the model and return the checkpoint. Raises ValueError naming the file."""
     saved = checkpoint.load(config.weights)
     try:
-        left_out = load_weights(model, saved, config.ignore_weights)
+        left_out = load_weights(model, saved, config.ignore_weights, heads=config.phase == "train")
     except ValueError as error:
         raise ValueError(f"{config.weights}: {error}") from None
     if left_out:
@@ -286,6 +288,10 @@ def train(config):
     model = make_model(config, train_set)
     if config.weights:
         read_weights(model, config)
+    if config.sync_bn and team.size == 1:
+        raise ValueError("sync_bn is for several processes: start them with torchrun")
+    if config.compile and len(devices) > 1:
+        raise ValueError("compile works on one device a process: start several with torchrun")
     if config.compile:
         model.compile()
     if config.mixing == "shap-mix" and team.size > 1 and not config.sync_bn:
@@ -378,6 +384,7 @@ def describe_test(config, store, feeder, scores, class_count, weights, epoch):
 def score(model, feeder, config, team=ALONE):
     """Scores (N, K) of a feeder's clips; each process of a team tests a part of them."""
     N = len(feeder)
+    team.share_buffers(bare(model))
     batches = feeder.batches(config.test_batch_size, team.rows(N))
     return predict(model if team.size == 1 else bare(model), batches, feeder.num_clips, partial(team.gather, N=N))
 
@@ -422,7 +429,6 @@ def profiled(config, device):
     """(name, input, model, batch) of the config."""
     feeder = make_feeder(config, Store(config.data_path), "test_feeder_args", device)
     x, _ = feeder.batch(range(min(-(-config.batch_size // feeder.num_clips), len(feeder))))
-    config.cl_mode = ""  # FR-Head works in training only
     return config.model, " x ".join(map(str, feeder.shape)), make_model(config, feeder), x[: config.batch_size]
 
 

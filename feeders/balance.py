@@ -77,5 +77,7 @@ def hold_out(label, ratio, generator):
         members = torch.from_numpy(np.flatnonzero(label == c))
         size = min(max(1, round(ratio * len(members))), len(members) - 1)
         held.append(members[torch.randperm(len(members), generator=generator)[:size]].numpy())
-    held = np.sort(np.concatenate(held))
+    held = np.sort(np.concatenate(held)) if held else np.empty(0, dtype=np.int64)
+    if not len(held):
+        raise ValueError("val_ratio: no class has two training clips, so none can be held out")
     return np.setdiff1d(np.arange(len(label)), held), held

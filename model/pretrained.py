@@ -36,15 +36,19 @@ def recognise(state):
     )
 
 
-def convert(state, release, model, ours):
-    """Rename and stack a release's state dict for a model, of whose state dict `ours` is to be loaded.
+def convert(state, release, model, ignore=()):
+    """Rename and stack a release's state dict for a model, but for what has a word of `ignore` in our name, or, where
+    no name of ours has the word, in theirs.
 
     Raises ValueError listing the keys and shapes that do not fit.
     """
+    ours = model.state_dict()
     modules, own = release.modules(state), release.own
     if isinstance(model, FRHead):
         modules, own = frhead.modules(modules), (*own, "prototype")
     state = release.adapt(state) if release.adapt else state
+    foreign = [word for word in ignore if not any(word in key for key in ours)]
+    wanted = without(ours, ignore)
     result, used, missing = {}, set(), []
     for key in ours:
         if key.endswith(own):
@@ -53,13 +57,20 @@ def convert(state, release, model, ours):
         theirs = modules[key] if key in modules else [f"{source}.{leaf}" for source in modules.get(path, [f"?{path}"])]
         absent = [name for name in theirs if name not in state]
         used.update(theirs)
+        if key not in wanted or any(word in name for word in foreign for name in theirs):
+            continue
         if leaf == "num_batches_tracked":  # the oldest checkpoints have none
             result[key] = ours[key] if absent else state[theirs[0]]
         elif absent:
             missing += absent
         else:
-            result[key] = torch.cat([state[name] for name in theirs]) if len(theirs) > 1 else state[theirs[0]]
-    check_fit(result, ours, missing, [key for key in state if key not in used and not key.endswith(release.fixed)])
+            pieces = [state[name] for name in theirs]
+            shapes = {piece.shape[1:] for piece in pieces}
+            if len(pieces) > 1 and (len(shapes) > 1 or pieces[0].dim() == 0):
+                raise ValueError(f"the weights do not fit the model; {', '.join(theirs)} do not fit each other")
+            result[key] = torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+    unexpected = [key for key in without(state, foreign) if key not in used and not key.endswith(release.fixed)]
+    check_fit(result, ours, missing, unexpected)
     return result
 
 
@@ -91,10 +102,9 @@ def load_published(model, source, ignore=()):
     if not isinstance(backbone, release.model):
         raise ValueError(f"these are weights of {name}, not of {type(backbone).__name__}")
     check_variant(backbone, name, release, state)
-    everything = model.state_dict()
-    ours = without(everything, ignore)
-    model.load_state_dict(convert(without(state, ignore), release, model, ours), strict=False)
-    return [key for key in everything if key not in ours]
+    converted = convert(state, release, model, ignore)
+    model.load_state_dict(converted, strict=False)
+    return [key for key in model.state_dict() if key not in converted and not key.endswith(release.own)]
 
 
 def check_variant(model, name, release, state):
@@ -109,12 +119,19 @@ def check_variant(model, name, release, state):
             raise ValueError(f"these are weights of {name}: they need model_args {key}: {value}")
 
 
-def load_weights(model, saved, ignore=()):
-    """Load what torchlight.checkpoint.load gives: a checkpoint of one of our runs, or a published one."""
+def load_weights(model, saved, ignore=(), heads=True):
+    """Load what torchlight.checkpoint.load gives: a checkpoint of one of our runs, or a published one.
+
+    heads: False is for tests: FR-Head's heads are left out, of what was trained with them.
+    """
     if not is_ours(saved):
-        return load_published(model, saved, ignore)
+        state = read_state_dict(saved)
+        return load_published(model, state if heads else without(state, ["ren_"]), ignore)
+    state = saved["model"]
+    if not heads and any(key.startswith("head.") for key in state):
+        state = {key.removeprefix("backbone."): value for key, value in state.items() if not key.startswith("head.")}
     everything = model.state_dict()
-    state, ours = without(saved["model"], ignore), without(everything, ignore)
+    state, ours = without(state, ignore), without(everything, ignore)
     check_fit(state, ours, [key for key in ours if key not in state], [key for key in state if key not in ours])
     model.load_state_dict(state, strict=False)
     return [key for key in everything if key not in ours]
@@ -122,7 +139,7 @@ def load_weights(model, saved, ignore=()):
 
 def is_ours(saved):
     """Whether a loaded checkpoint is one of our runs: weights under `model`, beside the `config` they come from."""
-    return isinstance(saved, dict) and isinstance(saved.get("model"), dict) and "config" in saved
+    return isinstance(saved, dict) and isinstance(saved.get("model"), dict) and isinstance(saved.get("config"), dict)
 
 
 def without(state, words):
@@ -142,5 +159,5 @@ def from_published(source, graph, num_person=2):
         model = FRHead(model, **frhead.arguments(state)) if frhead.present(state) else model
     except KeyError as error:
         raise ValueError(f"the weights do not fit the model; 1 missing: {error.args[0]}") from None
-    model.load_state_dict(convert(state, release, model, model.state_dict()), strict=False)
+    model.load_state_dict(convert(state, release, model), strict=False)
     return model

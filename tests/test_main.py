@@ -160,10 +160,17 @@ def test_published_fr_head_weights(config, golden, tmp_path):
     )
     words = ["--phase", "test", "--weights", str(tmp_path / "p.pt"), "--model-args", "base_channels=64"]
     length = ["--test-feeder-args", f"transforms={json.dumps([{'linspace_frames': {'length': 52}}])}"]
-    with pytest.raises(ValueError, match="unexpected: ren_low"):
-        run(config, tmp_path / "t", *words, *length)
-    run(config, tmp_path / "t", *words, *length, "--cl-mode", "ST-Multi-Level")
+    run(config, tmp_path / "t", *words, *length)  # a test needs no heads
     assert (tmp_path / "t" / "test_score.pkl").exists()
+
+
+def test_a_run_with_fr_head_is_tested_on_clips_of_another_length(config, tmp_path):
+    run(config, tmp_path / "run", "--num-epoch", "1", *FRHEAD)
+    longer = ["--test-feeder-args", f"transforms={json.dumps([{'linspace_frames': {'length': 20}}])}"]
+    words = ["--phase", "test", "--weights", str(tmp_path / "run" / "runs.pt"), "--device", "cpu"]
+    main([*words, "--work-dir", str(tmp_path / "t"), *longer])
+    main([*words, "--work-dir", str(tmp_path / "same")])
+    assert same(scores(tmp_path / "run"), scores(tmp_path / "same"))
 
 
 def test_validation_clips_are_held_out(config, tmp_path):

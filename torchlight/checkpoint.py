@@ -1,8 +1,6 @@
 """Checkpoints: written whole, read as data."""
 
-import pickle
 import warnings
-import zipfile
 from pathlib import Path
 
 import torch
@@ -25,6 +23,7 @@ def load(path):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile, KeyError, ValueError):
-        # PyTorch's own message advises to load it as code
+    except OSError:
+        raise
+    except Exception:  # a damaged file can raise any; PyTorch's own message advises to load it as code
         raise ValueError(f"{path}: not a checkpoint of tensors and plain values only, or damaged") from None

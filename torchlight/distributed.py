@@ -44,6 +44,12 @@ class Team:
             return type(x)(self.gather(item, N) for item in x)
         return _Gather.apply(x, self, N)
 
+    def share_buffers(self, model):
+        """Give every process the buffers of the first: running statistics, which each has of its own rows."""
+        if self.size > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, 0)
+
     def any(self, flag, device):
         """Whether the flag is set in any process."""
         if self.size == 1:
@@ -118,6 +124,7 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
     def forward(self, x):
         if not self.training:
             return super().forward(x)
+        kind, x = x.dtype, x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
         over = [d for d in range(x.dim()) if d != 1]
         count = torch.tensor([x.numel() / x.shape[1]], dtype=torch.float64)
         dist.all_reduce(count)
@@ -130,7 +137,7 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
         scale = (self.weight / (variance + self.eps).sqrt()).view(1, -1, *[1] * (x.dim() - 2))
-        return centred * scale + self.bias.view(scale.shape)
+        return (centred * scale + self.bias.view(scale.shape)).to(kind)
 
 
 def wrap(model, device):

@@ -90,7 +90,7 @@ class Trainer:
         bare(self.model).load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        self.batches.load_state_dict(state["batches"])
+        self.batches.load_state_dict(state.get("batches", {}))
         self.epoch, self.step, self.best = state["epoch"], state["step"], state["best"]
         self.totals = dict(state["totals"])
         self.recorder.rewind(state["history"])

@@ -42,7 +42,7 @@ class LongTailedLoss(nn.Module):
         if self.smoothing:
             loss = (1 - self.smoothing) * loss - self.smoothing * log_p.mean(dim=1)
         if self.gamma:
-            loss = loss * (1 - own.exp()) ** self.gamma
+            loss = loss * (-torch.expm1(own)).clamp_min(1e-6) ** self.gamma  # at 0 its slope may be infinite
         weight = torch.ones_like(own) if self.weight is None else self.weight[label]
         weight = weight if share is None else weight * share
         return weight * loss, weight

@@ -28,10 +28,10 @@ def arguments(state):
 
 def proportions(state):
     """PYSKL has 25 of them, of which a layout of fewer joints uses the first."""
-    return {
-        key: value[: state["backbone.gcn.0.gcn.A"].shape[-1]] if key.endswith("add_coeff") else value
-        for key, value in state.items()
-    }
+    A = state.get("backbone.gcn.0.gcn.A")
+    if A is None:  # it will be named as missing
+        return state
+    return {key: value[: A.shape[-1]] if key.endswith("add_coeff") else value for key, value in state.items()}
 
 
 RELEASES = {

@@ -194,3 +194,9 @@ def test_weights_beside_an_adjustment():
     loss = build_loss("logit-adjustment", UCLA_LT, tau=0.5, weight="action-aware")(logits, Target(y))
     n = torch.tensor(UCLA_LT, dtype=torch.float32)
     torch.testing.assert_close(loss, F.cross_entropy(logits + 0.5 * n.log(), y, w))
+
+
+def test_focal_gradients_are_finite_where_a_clip_is_certain():
+    logits = torch.tensor([[200.0, 0, 0], [-200, 0, 0], [1, 0, 0]], requires_grad=True)
+    build_loss("focal", [10, 10, 10], gamma=0.5)(logits, Target(torch.tensor([0, 0, 0]))).backward()
+    assert logits.grad.isfinite().all() and logits.grad[1:].abs().sum() > 0

@@ -185,6 +185,12 @@ def test_checkpoints_are_data_not_code(tmp_path, capsys):
     assert "ran" not in capsys.readouterr().out
 
 
+def test_ignored_words_are_of_our_names_first(golden):
+    state, _, _, _ = golden("aagcn_ntu")
+    model = build_model("aagcn", 7, 2, build_graph("ntu"))
+    assert load_published(model, state, ignore=["fc"]) == ["fc.weight", "fc.bias"]  # not its gates, fc1c and fc2c
+
+
 def test_ignored_weights_keep_their_initial_value(golden):
     state, _, _, _ = golden("ctrgcn_ucla")
     model = build_model("ctrgcn", 60, 1, build_graph("ucla"))

@@ -103,10 +103,10 @@ def test_gradients_and_statistics_are_those_of_one_process(tmp_path):
 
 
 def test_two_processes_train_as_one(config, tmp_path):
-    words = [*BRL, *FRHEAD, "--accumulate", "2", "--sync-bn"]
+    words = [*BRL, *FRHEAD, "--accumulate", "2"]
     alone, shared = tmp_path / "alone", tmp_path / "shared"
     run(1, config, alone, *words)
-    printed = run(2, config, shared, *words)
+    printed = run(2, config, shared, *words, "--sync-bn")
     assert "2 processes" in printed and printed.count("epoch 1/2") == 1  # one of them prints
     for one, two in zip(history(alone), history(shared), strict=True):
         assert two["train_loss"] == pytest.approx(one["train_loss"], rel=1e-4)
@@ -140,6 +140,10 @@ def test_two_processes_stop_together_and_continue(config, tmp_path):
     run(2, config, work, *words, "--resume")
     one, other = (checkpoint.load(tmp_path / name / "runs.pt")["model"] for name in ("whole", "stopped"))
     assert all(torch.equal(value, other[key]) for key, value in one.items())
+    # each process has running statistics of its own rows; all test with those that are saved
+    run(1, config, tmp_path / "test", "--phase", "test", "--weights", work / "runs.pt")
+    scores = [pickle.loads((place / "test_score.pkl").read_bytes()) for place in (work, tmp_path / "test")]
+    assert all(np.allclose(scores[0][name], scores[1][name], atol=1e-5) for name in scores[0])
 
 
 def test_a_batch_too_small_to_share(config, tmp_path):
