@@ -1,7 +1,7 @@
 """The published code bases whose checkpoints we read, by name. Of several that fit, the first counts."""
 
 from . import agcn, ctrgcn, ctrgcn_baseline, dgstgcn, frhead, msg3d, posec3d, shiftgcn, stgcn, stgcnpp, tcagcn
-from .release import Release, classifier
+from .release import Release
 
 RELEASES = {
     **ctrgcn.RELEASES,
@@ -16,4 +16,4 @@ RELEASES = {
     **shiftgcn.RELEASES,
 }
 
-__all__ = ["RELEASES", "Release", "classifier", "frhead"]
+__all__ = ["RELEASES", "Release", "frhead"]
