@@ -35,12 +35,9 @@ def arguments(state):
 def channels_first(state):
     """They keep the channels of a joint together, we the joints of a channel; their linear layer is our convolution.
 
-    Raises ValueError for index lists of other shifts over joints than the non-local one, and without any mask.
+    Raises ValueError for index lists of other shifts over joints than the non-local one.
     """
-    masks = [value for key, value in state.items() if key.endswith("Feature_Mask")]
-    if not masks:
-        raise ValueError("weights of Shift-GCN need a Feature_Mask: it tells how many joints they are for")
-    V = masks[0].shape[1]
+    V = state["l1.gcn1.Feature_Mask"].shape[1]
 
     def convert(key, value):
         if key.endswith("Linear_weight"):
