@@ -14,7 +14,8 @@ import torch
 from feeders import FEEDERS, MIXINGS, MODALITIES, SAMPLERS, Store, TrainBatches
 from feeders.balance import class_count, hold_out
 from graph import build_graph
-from model import MODELS, build_model
+from model import CLASSIFIERS, MODELS, build_model
+from model.classifier import adjust_logits, freeze_backbone, tau_normalise
 from model.frhead import CL_MODES, VERSIONS, FRHead
 from model.loss import LOSSES, build_loss
 from model.pretrained import is_ours, load_weights
@@ -57,10 +58,14 @@ OPTIONS = {
     "loss": Option(str, "cross-entropy", "loss", tuple(LOSSES)),
     "loss_args": Option(dict, {}, "its arguments"),
     "defer_epoch": Option(int, 0, "before this epoch (counted from 0) the loss is not balanced yet", low=0),
+    "tau_norm": Option(float, 0.0, "test: divide the classifier's class vectors by their length to this power", low=0),
+    "adjust_logits": Option(float, 0.0, "test: subtract so many times the logarithm of the class frequencies", low=0),
     "shots": Option(list, [20, 100], "few-shot: fewer training clips than the first; many-shot: more than the second"),
     # model
     "model": Option(str, "ctrgcn", "architecture", tuple(MODELS)),
     "model_args": Option(dict, {}, "its arguments; graph, num_class, num_person are checked against the data"),
+    "classifier": Option(str, "linear", "cosine: LDAM's normalised one", tuple(CLASSIFIERS)),
+    "freeze_backbone": Option(bool, False, "train the classifier alone: --weights RUN --ignore-weights fc. is cRT"),
     "cl_mode": Option(str, "", "FR-Head: ST-Multi-Level refines features of four levels in training", ("", *CL_MODES)),
     "cl_version": Option(str, "V0", "version of its loss", tuple(VERSIONS)),
     "w_multi_cl_loss": Option(list, [0.1, 0.2, 0.5, 1.0], "weights of its four levels, lowest first"),
@@ -88,6 +93,7 @@ OPTIONS = {
 }  # fmt: skip
 UNSAVED = ("config", "phase", "resume", "overwrite")  # config.yaml leaves them to the command line that runs it again
 PLACE = (*UNSAVED, "work_dir", "weights", "ignore_weights", "device")  # a test or a resumed run does not inherit them
+POST_HOC = ("tau_norm", "adjust_logits")  # what a test does to a trained classifier
 FREE = (*PLACE, "log_interval", "save_interval", "save_score")  # may change in a resumed run: results stay the same
 
 
@@ -119,11 +125,14 @@ def configure(argv):
 
 def default_work_dir(config):
     """Of a run: results/, the config's path below config/, the modality. Of a test: the run's own directory if it tests
-    runs.pt, which is what the files there describe, and a directory below it for any other weights.
+    runs.pt, which is what the files there describe, and a directory below it for any other weights or what is made of
+    them.
     """
     if config.phase == "test":
         weights = Path(config.weights)
-        return str(weights.parent if weights.name == "runs.pt" else weights.parent / f"test-{weights.stem}")
+        changes = [key.replace("_", "-") + f"-{getattr(config, key):g}" for key in POST_HOC if getattr(config, key)]
+        name = "-".join(["test", weights.stem, *changes])
+        return str(weights.parent if name == "test-runs" else weights.parent / name)
     if not config.config:
         return ""
     parts = Path(config.config).with_suffix("").parts
@@ -152,6 +161,11 @@ def check(config):
         raise ValueError(f"ignore_weights takes words, not {config.ignore_weights}")
     if config.phase == "test" and (not config.weights or config.ignore_weights):
         raise ValueError("--phase test needs --weights, and all of them: it takes no --ignore-weights")
+    for key in POST_HOC:
+        if getattr(config, key) and config.phase != "test":
+            raise ValueError(f"{key} changes a trained classifier: it is for --phase test")
+    if config.freeze_backbone and config.cl_mode:
+        raise ValueError("cl_mode refines the features of the backbone: it cannot be frozen")
     if config.phase == "train" and config.loss != "cross-entropy" and config.defer_epoch >= config.num_epoch:
         raise ValueError(f"defer_epoch {config.defer_epoch} leaves none of {config.num_epoch} epochs to {config.loss}")
     if config.mixing == "none" and config.mixing_args:
@@ -235,7 +249,7 @@ def make_model(config, feeder):
             if arguments.pop(key, value) != value:
                 raise ValueError(f"{key} is {config.model_args[key]!r}, but {feeder.store.path} has {value!r}")
         graph = build_graph(feeder.graph.layout, arguments.pop("labeling", "spatial"))
-        model = build_model(config.model, found["num_class"], M, graph, in_channels=C, **arguments)
+        model = build_model(config.model, found["num_class"], M, graph, config.classifier, in_channels=C, **arguments)
     if not config.cl_mode or config.phase != "train":
         return model
     with blame(config, "cl_mode"):
@@ -288,6 +302,8 @@ def train(config):
     model = make_model(config, train_set)
     if config.weights:
         read_weights(model, config)
+    if config.freeze_backbone:
+        freeze_backbone(model)
     if config.sync_bn and team.size == 1:
         raise ValueError("sync_bn is for several processes: start them with torchrun")
     if config.compile and len(devices) > 1:
@@ -369,7 +385,7 @@ def load_last(config):
     path = Path(config.work_dir) / "last.pt"
     saved = checkpoint.load(path)
     for key in [key for key in OPTIONS if key not in FREE]:
-        value, was = getattr(config, key), saved["config"].get(key)
+        value, was = getattr(config, key), saved["config"].get(key, OPTIONS[key].default)
         if value != was:
             raise ValueError(f"--resume: {key} is {value!r} now and was {was!r} in {path}")
     return saved
@@ -378,6 +394,7 @@ def load_last(config):
 def describe_test(config, store, feeder, scores, class_count, weights, epoch):
     """What test_metrics.json holds: the metrics, and what they were measured with."""
     facts = {"weights": weights, "epoch": epoch, "shots": config.shots, "classes": store.classes}
+    facts |= {key: getattr(config, key) for key in POST_HOC if getattr(config, key)}
     return facts | evaluate(scores, feeder.label, class_count, config.shots)
 
 
@@ -403,6 +420,10 @@ def test(config):
     else:  # published weights do not say which clips they were trained on: presumably those of the config
         train_split = store.split(config.train_feeder_args.get("split", "train"))
         counts, epoch = class_count(store.label[train_split], len(store.classes)), None
+    if config.tau_norm:
+        tau_normalise(model.fc, config.tau_norm)
+    if config.adjust_logits:
+        adjust_logits(model.fc, counts, config.adjust_logits)
     model = place(model, devices)
     with Recorder(config.work_dir, "add", team.writes) as recorder:
         scores = score(model, feeder, config, team)

@@ -3,6 +3,7 @@
 from torchlight.config import bind, nearest
 
 from .agcn import AAGCN, AGCN
+from .classifier import CLASSIFIERS
 from .ctrgcn import CTRGCN
 from .ctrgcn_baseline import CTRGCNBaseline
 from .dgstgcn import DGSTGCN
@@ -27,16 +28,19 @@ MODELS = {
     "posec3d": PoseC3D,
 }
 
-__all__ = ["MODELS", "build_model"]
+__all__ = ["CLASSIFIERS", "MODELS", "build_model"]
 
 
-def build_model(name, num_class, num_person, graph, **model_args):
+def build_model(name, num_class, num_person, graph, classifier="linear", **model_args):
     """A freshly initialised model.
 
-    graph: graph.Graph of the input's layout. model_args: the architecture's own (in_channels, base_channels, drop_out,
-    …). Raises ValueError for an unknown name or argument.
+    graph: graph.Graph of the input's layout. classifier: one of CLASSIFIERS. model_args: the architecture's own
+    (in_channels, base_channels, drop_out, …). Raises ValueError for an unknown name or argument.
     """
     if name not in MODELS:
         raise ValueError(f"unknown model {name!r}{nearest(name, MODELS)}; there are {', '.join(MODELS)}")
     model_args = bind(MODELS[name], model_args, f"model_args of {name}", skip=("num_class", "num_person", "graph"))
-    return MODELS[name](num_class=num_class, num_person=num_person, graph=graph, **model_args)
+    model = MODELS[name](num_class=num_class, num_person=num_person, graph=graph, **model_args)
+    if classifier != "linear":  # the architectures initialise their own linear one, each as published
+        model.fc = CLASSIFIERS[classifier](model.fc.in_features, num_class)
+    return model

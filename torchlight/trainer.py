@@ -16,7 +16,7 @@ AMP = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def build_optimizer(name, parameters, base_lr, momentum, nesterov, weight_decay, fused=True):
-    """SGD with momentum, Adam or AdamW over all parameters. fused: a step is one kernel for many of them."""
+    """SGD with momentum, Adam or AdamW. fused: a step is one kernel for many of them."""
     common = {"lr": base_lr, "weight_decay": weight_decay, "fused": fused}
     if name == "SGD":
         return torch.optim.SGD(parameters, momentum=momentum, nesterov=nesterov, **common)
@@ -58,8 +58,9 @@ class Trainer:
         self.model, self.batches, self.criterion, self.evaluate = model, batches, criterion, evaluate
         self.recorder, self.config, self.base_lr, self.extra = recorder, config, base_lr, extra
         # A fused step of SGD lets the infinities of a gradient that fp16's scaler leaves out into its momentum.
+        learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = build_optimizer(
-            config.optimizer, model.parameters(), base_lr, config.momentum, config.nesterov, config.weight_decay,
+            config.optimizer, learning, base_lr, config.momentum, config.nesterov, config.weight_decay,
             fused=config.amp != "fp16",
         )  # fmt: skip
         self.device = next(model.parameters()).device
@@ -136,7 +137,7 @@ class Trainer:
         unseen = []  # (batch, loss, correct, clips, names) since the last look
         source = self.batches.epoch(self.epoch, self.step)
         begin, waited, clips = time.perf_counter(), 0.0, 0
-        self.model.train()
+        self.model.train(not config.freeze_backbone)  # a frozen one keeps its statistics; a classifier has no modes
         with self._bar(steps) as bar:
             while self.step < steps:
                 first = self.step  # the batches first to end - 1 make one step of the optimizer

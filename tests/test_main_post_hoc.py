@@ -1,0 +1,81 @@
+"""What is done to a trained classifier: re-training, normalisation, logit adjustment."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from main import main
+from torchlight import checkpoint
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, tiny_store):
+    """(words for a small network on the tiny store, directory of its run)."""
+    work = tmp_path_factory.mktemp("runs") / "ce"
+    words = [
+        *("--data-path", str(tiny_store), "--device", "cpu", "--model", "stgcn", "--model-args", "base_channels=8"),
+        *("--train-feeder-args.transforms", "[center, min_max, {random_frames: {length: 8}}]", "--batch-size", "4"),
+        *("--test-feeder-args.transforms", "[center, min_max, {linspace_frames: {length: 8}}]", "--num-epoch", "2"),
+        *("--shots", "2", "5"),
+    ]
+    main([*words, "--work-dir", str(work)])
+    return words, work
+
+
+def scores(directory):
+    return np.stack(list(pickle.loads((directory / "test_score.pkl").read_bytes()).values()))
+
+
+def test_classifier_retraining_moves_the_classifier_alone(trained, tmp_path):
+    words, work = trained
+    crt = ["--weights", str(work / "runs.pt"), "--ignore-weights", "fc.", "--freeze-backbone"]
+    main([*words, *crt, "--sampler", "class-balanced", "--work-dir", str(tmp_path / "crt")])
+    before, after = (checkpoint.load(path / "runs.pt")["model"] for path in (work, tmp_path / "crt"))
+    moved = {key for key in before if not torch.equal(before[key], after[key])}
+    assert moved == {"fc.weight", "fc.bias"}  # running statistics stay, too
+    (tmp_path / "crt" / "runs.pt").unlink()
+    state = checkpoint.load(tmp_path / "crt" / "last.pt")
+    assert len(state["optimizer"]["state"]) == 2
+
+
+def test_post_hoc_changes_leave_the_run_alone(trained):
+    words, work = trained
+    plain = scores(work)
+    weights = checkpoint.load(work / "runs.pt")["model"]["fc.weight"].numpy()
+    bias = checkpoint.load(work / "runs.pt")["model"]["fc.bias"].numpy()
+    test = ["--phase", "test", "--weights", str(work / "runs.pt"), "--device", "cpu"]
+    main([*test, "--adjust-logits", "1"])
+    assert np.array_equal(scores(work), plain)
+    share = np.array([8, 4, 2, 1]) / 15
+    assert np.allclose(scores(work / "test-runs-adjust-logits-1"), plain - np.log(share), atol=1e-5)
+    assert json.loads((work / "test-runs-adjust-logits-1" / "test_metrics.json").read_text())["adjust_logits"] == 1
+    main([*test, "--tau-norm", "0.5"])
+    expected = (plain - bias) / np.linalg.norm(weights, axis=1) ** 0.5
+    assert np.allclose(scores(work / "test-runs-tau-norm-0.5"), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--tau-norm", "1"], "tau_norm changes a trained classifier: it is for --phase test"),
+        (["--adjust-logits", "-1", "--phase", "test"], "adjust_logits must be at least 0"),
+        (["--freeze-backbone", "--cl-mode", "ST-Multi-Level"], "it cannot be frozen"),
+        (["--classifier", "cosin"], "nearest: cosine"),
+    ],
+)
+def test_what_does_not_fit_is_said(trained, tmp_path, more, message):
+    words, _ = trained
+    with pytest.raises(ValueError, match=message):
+        main([*words, "--work-dir", str(tmp_path / "x"), *more])
+    assert not (tmp_path / "x").exists()
+
+
+def test_cosine_classifier_trains_with_ldam(trained, tmp_path):
+    words, _ = trained
+    main([*words, "--classifier", "cosine", "--loss", "ldam", "--work-dir", str(tmp_path / "ldam")])
+    assert np.abs(scores(tmp_path / "ldam")).max() <= 1 + 1e-6
+    with pytest.raises(ValueError, match="for a linear classifier"):
+        main(["--phase", "test", "--weights", str(tmp_path / "ldam" / "runs.pt"), "--tau-norm", "1"])
