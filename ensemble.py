@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from torchlight import plot
 from torchlight.errors import guarded
 from torchlight.files import load_pickle, read_json, replacing, write_json
 from torchlight.metrics import evaluate_scores, format_summary
@@ -28,7 +27,10 @@ SCORE_FILES = ("test_score.pkl", "epoch1_test_score.pkl")  # ours; CTR-GCN's and
 
 
 def read_scores(path):
-    """Scores of a stream, {name or position: (K,) float}, and the file they are from. Raises ValueError or OSError."""
+    """Names or positions of a stream's samples, scores (N, K) float64, and the file they are from.
+
+    Raises ValueError or OSError naming the file.
+    """
     path = Path(path)
     if path.is_dir():
         found = [path / name for name in SCORE_FILES if (path / name).is_file()]
@@ -43,16 +45,17 @@ def read_scores(path):
     if not isinstance(content, dict) or not content:
         raise ValueError(f"{path}: neither {{name: scores}} nor a list of scores")
     try:
-        scores = {key: np.asarray(row, dtype=np.float64).reshape(-1) for key, row in content.items()}
+        sizes = {np.size(row) for row in content.values()}
+        scores = np.concatenate([*content.values()], axis=None, dtype=np.float64, casting="unsafe")
     except (TypeError, ValueError):
         raise ValueError(f"{path}: the scores of a sample are not an array of numbers") from None
-    sizes = {len(row) for row in scores.values()}
     if len(sizes) > 1:
         raise ValueError(f"{path}: samples have {min(sizes)} to {max(sizes)} scores; they must have the same classes")
-    for key, row in scores.items():
-        if not np.isfinite(row).all():
-            raise ValueError(f"{path}: the scores of {key} are not finite")
-    return scores, path
+    scores = scores.reshape(len(content), sizes.pop())
+    finite = np.isfinite(scores).all(axis=1)
+    if not finite.all():
+        raise ValueError(f"{path}: the scores of {list(content)[finite.argmin()]} are not finite")
+    return list(content), scores, path
 
 
 def read_labels(path):
@@ -101,30 +104,34 @@ def collect_labels(sources, label_path):
         raise ValueError(f"{sources[0]}: no test_label.json beside it; give the labels with --label")
     labels = read_labels(found[0])
     for path in found[1:]:
-        if read_labels(path) != labels:
+        if path.read_bytes() != found[0].read_bytes() and read_labels(path) != labels:
             raise ValueError(f"{path}: other labels than in {found[0]}")
     return labels, found[0]
 
 
-def join(scores, path, labels, label_path):
-    """Scores as an array (N, K) in the order of the labels. Positions stand for the order of the labels.
+def join(keys, scores, path, labels, label_path):
+    """Scores (N, K) of samples called `keys`, in the order of the labels. Positions stand for the order of the labels.
 
     Raises ValueError, naming the file, where its samples are not those of the labels.
     """
     names = list(labels)
-    positions = {key: position(key) for key in scores}
-    # CTR-GCN's and FR-Head's feeders call clips 0, 1, … or test_0, test_1, …: places in the list of labels
-    if set(positions.values()) == set(range(len(scores))) and not set(scores) <= set(names):
-        if len(scores) != len(names):
-            raise ValueError(f"{path}: {len(scores)} samples by position, but {label_path} has {len(names)} labels")
-        return np.stack([scores[key] for key in sorted(scores, key=positions.get)])
-    missing, extra = [n for n in names if n not in scores], [n for n in scores if n not in labels]
+    if keys == names:
+        return scores
+    rows = {key: row for row, key in enumerate(keys)}
+    if not rows.keys() <= labels.keys():
+        # CTR-GCN's and FR-Head's feeders call clips 0, 1, … or test_0, test_1, …: places in the list of labels
+        positions = [position(key) for key in keys]
+        if set(positions) == set(range(len(keys))):
+            if len(keys) != len(names):
+                raise ValueError(f"{path}: {len(keys)} samples by position, but {label_path} has {len(names)} labels")
+            return scores[np.argsort(positions)]
+    missing, extra = [n for n in names if n not in rows], [n for n in keys if n not in labels]
     if missing or extra:
         what = (
             f"lacks {len(missing)} samples ({missing[0]}, …)" if missing else f"has {len(extra)} more ({extra[0]}, …)"
         )
         raise ValueError(f"{path}: {what} than {label_path}; streams must be tested on the same samples")
-    return np.stack([scores[name] for name in names])
+    return scores[[rows[name] for name in names]]
 
 
 def position(key):
@@ -218,11 +225,11 @@ def main(argv):
     weights = stream_weights(list(given), arguments.preset, arguments.alpha)
 
     read = {stream: read_scores(path) for stream, path in given.items()}
-    sources = [path for _, path in read.values()]
+    sources = [path for _, _, path in read.values()]
     labels, label_path = collect_labels(sources, arguments.label)
-    scores = {stream: join(rows, path, labels, label_path) for stream, (rows, path) in read.items()}
+    scores = {stream: join(*found, labels, label_path) for stream, found in read.items()}
     K = next(iter(scores.values())).shape[1]
-    for stream, (_, path) in read.items():
+    for stream, (_, _, path) in read.items():
         if scores[stream].shape[1] != K:
             raise ValueError(f"{path}: {scores[stream].shape[1]} classes, but {sources[0]} has {K}")
     label = np.array(list(labels.values()))
@@ -230,7 +237,7 @@ def main(argv):
         raise ValueError(f"{label_path}: labels {label.min()} to {label.max()}, but the scores have {K} classes")
 
     count, shots, classes = training_facts(sources, K)
-    scores = to_probabilities(scores, {stream: path for stream, (_, path) in read.items()}, arguments.softmax)
+    scores = to_probabilities(scores, dict(zip(read, sources, strict=True)), arguments.softmax)
     streams = {}
     for stream, score in scores.items():
         streams[stream] = evaluate_scores(score, label, count, shots)
@@ -247,12 +254,14 @@ def main(argv):
         summary = {
             "weights": weights,
             "softmax": arguments.softmax,
-            "sources": {s: str(p) for s, (_, p) in read.items()},
+            "sources": dict(zip(read, map(str, sources), strict=True)),
         }
         summary |= {k: v for k, v in metrics.items() if k != "confusion"} | {"streams": single}
         write_json(out / "ensemble_metrics.json", summary)
         with replacing(out / "ensemble_score.pkl") as file:
             pickle.dump(dict(zip(labels, fused.astype(np.float32), strict=True)), file)
+        from torchlight import plot  # here: Matplotlib takes longer to start than all of the above
+
         plot.confusion(metrics, classes, out / "confusion.png")
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from results.benchmarks import parsing, store
+from results.benchmarks import ensemble, parsing, store
 from torchlight.errors import guarded
 from torchlight.files import replacing
 
-PARTS = {"parsing": parsing.rows, "store": store.rows}
+PARTS = {"parsing": parsing.rows, "store": store.rows, "ensemble": ensemble.rows}
 
 
 def main(argv):

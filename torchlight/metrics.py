@@ -3,10 +3,13 @@
 import numpy as np
 
 
-def top_k(score, label, k):
-    """Share of rows of score (N, K) whose label (N,) is among the k highest. Ties go to the lower class index."""
-    order = np.argsort(-score, axis=1, kind="stable")[:, :k]
-    return float((order == label[:, None]).any(axis=1).mean())
+def rank(score, label):
+    """Classes that score (N, K) puts before the label (N,): (N,), 0 if it is the first. Ties go to the lower index."""
+    N, K = score.shape
+    own = score[np.arange(N), label][:, None]
+    behind = score < own  # NaN is never behind, and nothing is behind NaN
+    behind |= (score == own) & (np.arange(K) >= label[:, None])
+    return K - np.count_nonzero(behind, axis=1)
 
 
 def evaluate_scores(score, label, class_count, shots=(20, 100)):
@@ -23,12 +26,13 @@ def evaluate_scores(score, label, class_count, shots=(20, 100)):
     confusion = np.bincount(label * K + score.argmax(axis=1), minlength=K * K).reshape(K, K)
     clips = confusion.sum(axis=1)
     accuracy = np.where(clips > 0, np.diag(confusion) / np.maximum(clips, 1), np.nan)
+    place = rank(score, label)
     low, high = shots
     n = np.full(K, np.nan) if class_count is None else np.asarray(class_count)
     groups = {"many": n > high, "medium": (n >= low) & (n <= high), "few": n < low}
     return {
-        "top1": _percent(top_k(score, label, 1)),
-        "top5": _percent(top_k(score, label, 5)),
+        "top1": _percent((place < 1).mean()),
+        "top5": _percent((place < 5).mean()),
         "mean_class": _mean(accuracy),
         **{name: _mean(accuracy[group]) for name, group in groups.items()},
         "per_class": [None if np.isnan(a) else _percent(a) for a in accuracy],

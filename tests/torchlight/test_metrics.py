@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from torchlight.metrics import evaluate_scores, format_summary, top_k
+from torchlight.metrics import evaluate_scores, format_summary, rank
 
 # Six clips of classes 0, 0, 0, 1, 1, 3 (2 is absent, 4 is only predicted), five classes.
 SCORE = np.array(
@@ -36,10 +36,14 @@ def test_unknown_counts_make_no_groups():
     assert "many -  medium -  few -" in format_summary(metrics)
 
 
-def test_top_k():
-    assert top_k(SCORE, LABEL, 1) == 0.5 and top_k(SCORE, LABEL, 2) == pytest.approx(4 / 6 + 0)
-    assert top_k(np.zeros((2, 3)), np.array([0, 2]), 1) == 0.5  # ties go to the lower class
-    assert top_k(np.zeros((1, 3)), np.array([2]), 5) == 1.0
+def test_rank():
+    assert rank(SCORE, LABEL).tolist() == [0, 2, 0, 0, 2, 1]
+    assert rank(np.zeros((2, 3)), np.array([0, 2])).tolist() == [0, 2]  # ties go to the lower class
+    rng = np.random.default_rng(0)
+    score, label = rng.integers(0, 9, (200, 30)).astype(float), rng.integers(0, 30, 200)
+    order = np.argsort(-score, axis=1, kind="stable")
+    assert (order[np.arange(200), rank(score, label)] == label).all()
+    assert rank(np.array([[np.nan, 1.0], [1.0, np.nan]]), np.array([0, 0])).tolist() == [2, 1]
 
 
 def test_a_result_on_464_clips_is_a_multiple_of_a_clip():
