@@ -1,6 +1,8 @@
 # make demo   install, then train, test and fuse on a generated data set (a few minutes on two CPU cores)
 # make test   install, then lint and test
 # make lint   lint alone
+# make long-tail ARGS="--config config/nw-ucla-lt/ce.yaml --methods cross-entropy BRL --seeds 1 2 3"
+#             methods of long-tailed learning on one benchmark, what is missing of them [all methods on the demo's data]
 # make bench  speed and memory, as ratios measured in one run
 # On Windows, or with an environment of your own, run the commands below by hand.
 
@@ -10,7 +12,9 @@ RUN     = $(VENV)/bin/python
 DEMO    = results/demo
 STORE   = data/demo.h5
 
-.PHONY: demo test lint bench
+ARGS    = --config config/demo/ce.yaml
+
+.PHONY: demo test lint bench long-tail
 
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -36,6 +40,10 @@ test: $(VENV)/.installed lint
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+long-tail: $(VENV)/.installed
+	test -f $(STORE) || $(RUN) data/prepare.py demo --out $(STORE)
+	$(RUN) results/long_tail.py $(ARGS)
 
 bench: $(VENV)/.installed
 	$(RUN) results/bench.py

@@ -70,7 +70,7 @@ def mean_metrics(runs):
 
 class Parser(argparse.ArgumentParser):
     def error(self, message):
-        raise ValueError(f"{message} (see results/table.py --help)")
+        raise ValueError(f"{message} (see --help)")
 
 
 def main(argv):
