@@ -39,7 +39,7 @@ def build_model(name, num_class, num_person, graph, classifier="linear", **model
     """
     if name not in MODELS:
         raise ValueError(f"unknown model {name!r}{nearest(name, MODELS)}; there are {', '.join(MODELS)}")
-    model_args = bind(MODELS[name], model_args, f"model_args of {name}", skip=("num_class", "num_person", "graph"))
+    model_args = bind(MODELS[name], model_args, name, skip=("num_class", "num_person", "graph"))
     model = MODELS[name](num_class=num_class, num_person=num_person, graph=graph, **model_args)
     if classifier != "linear":  # the architectures initialise their own linear one, each as published
         model.fc = CLASSIFIERS[classifier](model.fc.in_features, num_class)

@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import difflib
 import inspect
+import math
 import typing
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,8 +49,10 @@ def convert(value, option, name, where):
         value = str(value)
     if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
         raise ValueError(f"{where}: {name} must be of type {wanted.__name__}, not {given!r}")
+    if wanted is float and not math.isfinite(value):
+        raise ValueError(f"{where}: {name} must be a finite number, not {given!r}")
     if option.choices and value not in option.choices:
-        choices = ", ".join(map(str, option.choices))
+        choices = ", ".join(str(choice) for choice in option.choices if choice != "")
         raise ValueError(f"{where}: {name} must be one of {choices}, not {given!r}{nearest(given, option.choices)}")
     if option.low is not None and not value >= option.low:
         raise ValueError(f"{where}: {name} must be at least {option.low}, not {given!r}")

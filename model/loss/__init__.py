@@ -86,5 +86,5 @@ def build_loss(name, class_count, **arguments):
     """
     if name not in LOSSES:
         raise ValueError(f"unknown loss {name!r}{nearest(name, LOSSES)}; there are {', '.join(LOSSES)}")
-    arguments = bind(LOSSES[name], arguments, f"loss_args of {name}", skip=("class_count",))
+    arguments = bind(LOSSES[name], arguments, name, skip=("class_count",))
     return LOSSES[name](class_count, **arguments)

@@ -71,7 +71,7 @@ def test_a_share_of_one_is_the_plain_label():
 def test_unknown_loss():
     with pytest.raises(ValueError, match=r"unknown loss 'focul' \(nearest: focal\); there are cross-entropy, inverse"):
         build_loss("focul", UCLA_LT)
-    with pytest.raises(ValueError, match=r"loss_args of focal: unknown key gama \(nearest: gamma\)"):
+    with pytest.raises(ValueError, match=r"focal: unknown key gama \(nearest: gamma\)"):
         build_loss("focal", UCLA_LT, gama=1.0)
     with pytest.raises(ValueError, match="unknown weights 'action'"):
         build_loss("focal", UCLA_LT, weight="action")

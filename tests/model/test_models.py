@@ -69,7 +69,7 @@ def test_unknown_names_and_arguments():
     graph = build_graph("ucla")
     with pytest.raises(ValueError, match=r"unknown model 'ctrgnc' \(nearest: ctrgcn\)"):
         build_model("ctrgnc", 4, 1, graph)
-    with pytest.raises(ValueError, match=r"model_args of ctrgcn: unknown key dropout \(nearest: drop_out\)"):
+    with pytest.raises(ValueError, match=r"ctrgcn: unknown key dropout \(nearest: drop_out\)"):
         build_model("ctrgcn", 4, 1, graph, dropout=0.5)
     with pytest.raises(ValueError, match="base_channels must be of type int"):
         build_model("ctrgcn", 4, 1, graph, base_channels="wide")
