@@ -435,12 +435,12 @@ def test(config):
 
 
 def profile_models(config):
-    """Print size and speed of the config's model on its test clips; without data, of all models on random clips."""
+    """Print size and speed of the config's model on its test clips; without data, of all models, or the one named."""
     devices = parse_device(config.device)
     N = config.batch_size
     print(f"batches of {N} on {describe(devices[:1])}; GFLOPs a clip, multiply and add counted as one\n")
     print(f"| model | input | {' | '.join(COLUMNS)} |\n{'| --- ' * (2 + len(COLUMNS))}|")
-    for name, what, model, x in [profiled(config, devices[0])] if config.data_path else zoo(N):
+    for name, what, model, x in [profiled(config, devices[0])] if config.data_path else zoo(config):
         figures = profile(model.to(devices[0]), x.to(devices[0]))
         size, flops, *speeds = (figures[column] for column in COLUMNS)
         print(f"| {name} | {what} | {size:,} | {flops:.2f} | {' | '.join(f'{s:.1f}' for s in speeds)} |", flush=True)
@@ -453,14 +453,17 @@ def profiled(config, device):
     return config.model, " x ".join(map(str, feeder.shape)), make_model(config, feeder), x[: config.batch_size]
 
 
-def zoo(N):
-    """(name, input, model, batch) of all models, with the inputs of PYSKL's and MMAction2's tables, for 60 classes."""
-    for name, kind in MODELS.items():
+def zoo(config):
+    """(name, input, model, batch) of the model that was named, or all, with the inputs of PYSKL's and MMAction2's tables,
+    for 60 classes.
+    """
+    for name in [config.model] if config.origin["model"] != "default" else MODELS:
+        kind = MODELS[name]
         for layout in ("coco",) if hasattr(kind, "heat_maps") else ("coco", "ntu"):
             graph = build_graph(layout)
             shape = (17, 48, 64, 64) if hasattr(kind, "heat_maps") else (3, 100, graph.num_point, 2)
             model = build_model(name, 60, 2, graph)
-            yield name, f"{layout} {' x '.join(map(str, shape))}", model, torch.randn(N, *shape)
+            yield name, f"{layout} {' x '.join(map(str, shape))}", model, torch.randn(config.batch_size, *shape)
 
 
 def describe(devices):

@@ -246,6 +246,12 @@ def test_published_weights(config, golden, tmp_path, tiny_store):
     assert json.loads((tmp_path / "test-download" / "test_metrics.json").read_text())["count"] == [8, 4, 2, 1]
 
 
+def test_profile_of_one_model(capsys):
+    main(["--phase", "profile", "--model", "shiftgcn", "--batch-size", "1", "--device", "cpu"])
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| shiftgcn")]
+    assert [row[1].split()[0] for row in rows] == ["coco", "ntu"]
+
+
 def test_profile_of_a_config(config, tmp_path, capsys):
     assert not run(config, tmp_path / "run", "--phase", "profile", "--model-args", "base_channels=64", *FRHEAD)
     printed = capsys.readouterr().out

@@ -59,6 +59,8 @@ def test_checkpoints(tmp_path):
     path = tmp_path / "x.pt"
     checkpoint.save({"model": {"w": torch.ones(3)}, "epoch": 3, "history": [{"lr": 0.1, "few": None}]}, path)
     assert checkpoint.load(path)["history"] == [{"lr": 0.1, "few": None}]
+    torch.save({"meta": {"acc": np.float64(0.5), "clips": np.int64(3), "best": np.bool_(True)}}, path)
+    assert checkpoint.load(path)["meta"] == {"acc": 0.5, "clips": 3, "best": True}
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(ValueError, match="x.pt: not a checkpoint"):
         checkpoint.load(path)
