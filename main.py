@@ -454,7 +454,7 @@ def profiled(config, device):
 
 
 def zoo(config):
-    """(name, input, model, batch) of all models, or the one named, with the inputs of PYSKL's and MMAction2's tables."""
+    """(name, input, model, batch) of all models or the one named, with the inputs of PYSKL's and MMAction2's tables."""
     for name in [config.model] if config.origin["model"] != "default" else MODELS:
         kind = MODELS[name]
         for layout in ("coco",) if hasattr(kind, "heat_maps") else ("coco", "ntu"):
