@@ -59,6 +59,9 @@ class AdaptiveGraphConv(nn.Module):
         y = self.bn(self.conv(x, self.topology(x)))
         return self.attention(y.add_(self.down(x)).relu_())
 
+    def merge_norms(self):
+        self.bn = self.conv.merge_norm(self.bn)
+
 
 class Attention(nn.Module):
     """Attention module (TIP): gates 1 + sigmoid for joints, then frames, then channels. (N, C, T, V) -> the same.

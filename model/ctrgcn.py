@@ -10,6 +10,8 @@ from functools import partial
 import torch
 from torch import nn
 
+from torchlight.fold import rescale, scale_and_shift
+
 from .backbone import GraphBackbone
 from .layers import ConvNorm, PointwiseConv, TemporalBranches, kaiming_fan_out, shortcut
 
@@ -32,6 +34,7 @@ class CTRGraphConv(nn.Module):
         self.value = PointwiseConv(in_channels, S * out_channels)
         self.expand = nn.Conv2d(S * hidden, S * out_channels, 1, groups=S)
         self.bn = nn.BatchNorm2d(out_channels)
+        self.register_buffer("shift", None)  # (C',), of the batch norm: see merge_norms
         self.down = shortcut(in_channels, out_channels)
         for conv in (self.query, self.key, self.value, self.expand):
             kaiming_fan_out(conv, branches=S)
@@ -46,9 +49,15 @@ class CTRGraphConv(nn.Module):
         query, key = self.query(pooled), self.key(pooled)  # N, S*R, 1, V
         relation = torch.tanh(query - key.transpose(2, 3)).view(N, S, -1, V * V)  # of joint u (last) to joint v
         topologies, y = self.refine(relation)
+        y = y if self.shift is None else y + self.shift.repeat(N).view(-1, 1, 1)
         for s, (value, topology) in enumerate(zip(self.values(x), topologies, strict=True)):
             y = y.baddbmm_(value, topology) if s else torch.baddbmm(y, value, topology)  # the first to all frames
         return self.bn(y.view(N, -1, T, V)).add_(self.down(x)).relu_()
+
+    def merge_norms(self, values=None):
+        scale, self.shift = scale_and_shift(self.bn)
+        self.bn = nn.Identity()
+        rescale(values or self.value, scale)
 
     def values(self, x):
         """(N, C, T, V) -> for each subset W3 x, (N*C', T, V)."""
@@ -97,7 +106,11 @@ class MultiScaleTemporalConv(TemporalBranches):
 
     def forward(self, x):
         y = self.bn(self.branches(x))
-        return torch.relu(y) if self.relu else y
+        return y.relu_() if self.relu else y
+
+    def merge_norms(self):
+        super().merge_norms()
+        self.bn = self.merge_branches(self.bn)
 
 
 class CTRBlock(nn.Module):

@@ -34,6 +34,9 @@ class LearnedGraphConv(nn.Module):
         A = self.A / (self.A.norm(dim=1, keepdim=True) + 1e-4)
         return self.bn(self.conv(x, A)).add_(self.down(x)).relu_()
 
+    def merge_norms(self):
+        self.bn = self.conv.merge_norm(self.bn)
+
 
 class BaselineBlock(GraphTemporalBlock):
     def __init__(self, in_channels, out_channels, A, stride, residual, kernel_size):

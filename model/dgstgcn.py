@@ -8,6 +8,8 @@ from functools import partial
 import torch
 from torch import nn
 
+from torchlight.fold import merge
+
 from .backbone import GraphBackbone
 from .layers import ConvNorm, PointwiseConv, shortcut
 from .stgcnpp import MultiBranchTemporalConv
@@ -45,6 +47,9 @@ class DynamicGraphConv(nn.Module):
         y = self.post((value @ topology).view(N, -1, T, V))
         return self.bn(y).add_(self.down(x)).relu_()
 
+    def merge_norms(self):
+        self.bn = merge(self.post, self.bn)
+
 
 class DynamicTemporalConv(MultiBranchTemporalConv):
     """DG-TCN: the branches of ST-GCN++ see the skeleton, the mean of its joints, as one more joint; what they make of
@@ -58,6 +63,9 @@ class DynamicTemporalConv(MultiBranchTemporalConv):
     def forward(self, x):
         y = self.branches(torch.cat([x, x.mean(dim=3, keepdim=True)], dim=3))
         return self.mix(y[..., :-1] + y[..., -1:] * self.proportion)
+
+    def merge_branches(self, bn):
+        return bn  # it comes after the sum of joint and skeleton
 
 
 class DGBlock(nn.Module):

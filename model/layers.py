@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from torchlight.fold import Affine, absorb, merge, rescale, scale_and_shift
+
 
 class PointwiseConv(nn.Conv2d):
     """1x1 convolution, parameters as nn.Conv2d(in_channels, out_channels, 1, stride=(stride, 1)).
@@ -55,12 +57,26 @@ class TemporalBranches(nn.Module):
             temporal_conv(w, w, kernel_size, stride, d) for w, d in zip(self.widths[:-1], dilations, strict=True)
         )
         self.stride = stride
+        self.pool_bn = nn.Identity()  # see merge_branches
         self.point = PointwiseConv(in_channels, widths[-1], stride)
 
     def branches(self, x):
         *scales, pooled = self.reduce_bn(self.reduce(x)).relu_().split(self.widths, dim=1)
         convolved = [conv(scale) for conv, scale in zip(self.convs, scales, strict=True)]
-        return torch.cat([*convolved, max_over_time(pooled, self.stride), self.point(x)], dim=1)
+        pooled = self.pool_bn(max_over_time(pooled, self.stride))
+        return torch.cat([*convolved, pooled, self.point(x)], dim=1)
+
+    def merge_norms(self):
+        self.reduce_bn = merge(self.reduce, self.reduce_bn)
+
+    def merge_branches(self, bn):
+        """Merge a batch norm of `branches` into its convolutions; pooling keeps its part."""
+        widths = [*self.widths, len(self.point.weight)]
+        *scales, pooled, point = zip(*(x.split(widths) for x in scale_and_shift(bn)), strict=True)
+        for conv, (scale, shift) in zip((*self.convs, self.point), (*scales, point), strict=True):
+            absorb(conv, scale, shift)
+        self.pool_bn = Affine(*pooled)
+        return nn.Identity()
 
 
 class ConvNorm(nn.Sequential):
@@ -96,11 +112,13 @@ class SubsetConv(nn.Conv2d):
     def __init__(self, in_channels, out_channels, num_subset, early=False):
         super().__init__(in_channels, num_subset * out_channels, 1)
         self.num_subset, self.early = num_subset, early
+        self.register_buffer("shift", None)  # (C',), of a batch norm: see merge_norm
 
     def forward(self, x, topology):
         N, C, T, V = x.shape
         W, b = self.weight.view(self.num_subset, 1, -1, C), self.bias.view(self.num_subset, -1)
         b = torch.einsum("sc,suv->cv", b, topology) if self.early else b.sum(dim=0).unsqueeze(1)  # C', V or 1
+        b = b if self.shift is None else b + self.shift.unsqueeze(1)
         y = b.unsqueeze(1).expand(-1, T, V).reshape(1, -1, T * V)
         x = x.reshape(N, C * T, V)
         for s, A in enumerate(topology.unbind(dim=-3)):
@@ -108,6 +126,11 @@ class SubsetConv(nn.Conv2d):
             W_s = W[s].expand(N, -1, -1).to(gathered.dtype)  # in mixed precision: sums in place do not convert
             y = y.baddbmm_(W_s, gathered) if s else torch.baddbmm(y, W_s, gathered)
         return y.view(N, -1, T, V)
+
+    def merge_norm(self, bn):
+        scale, self.shift = scale_and_shift(bn)
+        rescale(self, scale)
+        return nn.Identity()
 
 
 class GraphTemporalBlock(nn.Module):
@@ -135,3 +158,6 @@ class GraphTemporalBlock(nn.Module):
     def forward(self, x):
         y = self.drop_out(self.bn(self.tcn(self.gcn(x))))
         return (y if self.residual is None else y.add_(self.residual(x))).relu_()
+
+    def merge_norms(self):
+        self.bn = merge(self.tcn, self.bn)

@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from torchlight.fold import merge
+
 from .backbone import GraphBackbone
 from .layers import PointwiseConv, TemporalBranches, shortcut
 
@@ -76,6 +78,9 @@ class MultiScaleGraphConv(nn.Module):
             y = y.reshape(N, W.shape[1], -1).add_(b)
         return self.bn(y.view(N, W.shape[1], window * V, -1)).relu_()
 
+    def merge_norms(self):
+        self.bn = merge(self.conv, self.bn)
+
 
 class WindowGraphConv(nn.Module):
     """G3D, section 3.3: graph convolution in windows of frames, each then one frame. (N, C, V, T) -> (N, C', V, T')"""
@@ -90,6 +95,9 @@ class WindowGraphConv(nn.Module):
         N, _, V, _ = x.shape
         y = self.gcn(x)  # N, C, window*V, T'
         return self.bn(self.collapse(y.view(N, -1, V, y.shape[3])))
+
+    def merge_norms(self):
+        self.bn = merge(self.collapse, self.bn)
 
 
 class MultiScaleTemporalConv(TemporalBranches):
@@ -110,6 +118,10 @@ class MultiScaleTemporalConv(TemporalBranches):
     def forward(self, x):
         y = self.bn(self.branches(x)) + self.residual(x)
         return y.relu_() if self.relu else y
+
+    def merge_norms(self):
+        super().merge_norms()
+        self.bn = self.merge_branches(self.bn)
 
 
 class STGCBlock(nn.Module):

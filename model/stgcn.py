@@ -25,6 +25,9 @@ class GraphConv(nn.Module):
     def forward(self, x):
         return self.bn(self.conv(x, self.A * self.importance)).relu_()
 
+    def merge_norms(self):
+        self.bn = self.conv.merge_norm(self.bn)
+
 
 class STBlock(GraphTemporalBlock):
     def __init__(self, in_channels, out_channels, A, stride, residual, drop_out):

@@ -4,6 +4,8 @@ and a multi-branch temporal convolution. The backbone of BRL's tables.
 
 from torch import nn
 
+from torchlight.fold import merge
+
 from .backbone import GraphBackbone
 from .layers import PointwiseConv, SubsetConv, TemporalBranches, shortcut
 
@@ -20,6 +22,9 @@ class STGraphConv(nn.Module):
 
     def forward(self, x):
         return self.bn(self.conv(x, self.A)).add_(self.down(x)).relu_()
+
+    def merge_norms(self):
+        self.bn = self.conv.merge_norm(self.bn)
 
 
 class MultiBranchTemporalConv(TemporalBranches):
@@ -42,6 +47,11 @@ class MultiBranchTemporalConv(TemporalBranches):
 
     def mix(self, y):
         return self.bn(self.transform(self.transform_bn(y).relu_()))
+
+    def merge_norms(self):
+        super().merge_norms()
+        self.transform_bn = self.merge_branches(self.transform_bn)
+        self.bn = merge(self.transform, self.bn)
 
 
 class STBlock(nn.Module):

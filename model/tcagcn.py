@@ -8,6 +8,8 @@ import math
 import torch
 from torch import nn
 
+from torchlight.fold import merge
+
 from .backbone import GraphBackbone
 from .ctrgcn import CTRBlock, CTRGraphConv
 from .layers import PointwiseConv, kaiming_fan_out
@@ -40,6 +42,9 @@ class TemporalAggregation(nn.Module):
         hidden = self.reduce(frames.repeat(1, self.reduce.groups, 1, 1) + context)
         return self.conv(x) * (1 + self.expand(torch.relu(self.bn(hidden))))
 
+    def merge_norms(self):
+        self.bn = merge(self.reduce, self.bn)
+
 
 class AttentionalFusion(nn.Module):
     """Weights in (0, 2) of what each scale has found, from its own place and from the mean of the clip.
@@ -70,6 +75,9 @@ class TCAGraphConv(CTRGraphConv):
     def values(self, x):
         N, _, T, V = x.shape
         return (value.reshape(-1, T, V) for value in self.value(x).view(N, len(self.A), -1, T, V).unbind(dim=1))
+
+    def merge_norms(self):
+        super().merge_norms(self.value.conv)
 
 
 class TCABlock(CTRBlock):

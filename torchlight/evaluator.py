@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from . import plot
 from .files import replacing, write_json
+from .fold import fold
 from .metrics import evaluate_scores
 
 
@@ -22,10 +23,9 @@ def predict(model, batches, num_clips=1, gather=None):
     the scores of these batches where they are only a part, it returns those of all.
     """
     training = model.training
-    model.eval()
-    scores = []
+    folded, scores = fold(model), []
     for x in batches:
-        logits = model(x).float()
+        logits = folded(x).float()
         if num_clips > 1:
             rows = logits.view(-1, num_clips, logits.shape[-1])
             logits = rows.log_softmax(dim=-1).logsumexp(dim=1) - math.log(num_clips)

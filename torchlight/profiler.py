@@ -6,6 +6,8 @@ import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode, bmm_flop
 
+from .fold import fold
+
 COLUMNS = ("parameters", "GFLOPs", "inference clips/s", "training clips/s")
 
 
@@ -18,10 +20,10 @@ def profile(model, x, seconds=3.0):
     """
     N = len(x)
     target = torch.zeros(N, dtype=torch.int64, device=x.device)
-    model.eval()
-    flops = count_flops(model, x)
+    folded = fold(model)
+    flops = count_flops(folded, x)
     with torch.inference_mode():
-        inference = N / _seconds_per_call(lambda: model(x), x.device, seconds)
+        inference = N / _seconds_per_call(lambda: folded(x), x.device, seconds)
     model.train()
 
     def train_step():
