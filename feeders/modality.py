@@ -13,27 +13,32 @@ def joint(x, joints):
 
 def bone(x, joints):
     """Each joint minus its parent; the root is 0 (2s-AGCN, section 3.3)."""
-    return difference(x, x[..., joints.parent, :], joints)
+    return difference(x, _joints(x, joints.parent), joints)
 
 
 def skip(x, joints):
     """Each joint minus its grandparent; the root and its children are 0 (BRL, section III-E; InfoGCN's k = 2)."""
-    return difference(x, x[..., joints.grandparent, :], joints)
+    return difference(x, _joints(x, joints.grandparent), joints)
+
+
+def _joints(x, index):
+    """x[..., index, :] of x (N, T, M, V, C), in the order of memory that Clips has: fast."""
+    return x.movedim(4, 1).index_select(4, index).movedim(1, 4)
 
 
 def motion(x, joints):
     """The next frame minus this one; the last is 0 (CTR-GCN, PYSKL). x: (N, T, M, V, C)"""
-    y = x.new_zeros(x.shape)
+    y = torch.zeros_like(x)
     y[:, :-1] = difference(x[:, 1:], x[:, :-1], joints)
     return y
 
 
 def difference(a, b, joints):
     """a - b; of scores the mean."""
-    if joints.score is None:
-        return a - b
-    scores = (a[..., joints.score :] + b[..., joints.score :]) / 2
-    return torch.cat([a[..., : joints.score] - b[..., : joints.score], scores], dim=-1)
+    y = a - b
+    if joints.score is not None:
+        y[..., joints.score :] = (a[..., joints.score :] + b[..., joints.score :]) / 2
+    return y
 
 
 STREAMS = {"joint": joint, "bone": bone, "skip": skip}

@@ -72,5 +72,4 @@ def crop_resize(clips, rng, length=64, p_interval=(0.5, 1.0)):
     position = (steps * size[:, None] / length - 0.5).clamp(min=0)
     below = position.long().clamp(max=size[:, None] - 1)
     above = (below + 1).clamp(max=size[:, None] - 1)
-    weight = (position - below)[..., None, None, None]
-    clips.blend(start[:, None] + below, start[:, None] + above, weight)
+    clips.blend(start[:, None] + below, start[:, None] + above, position - below)

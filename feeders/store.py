@@ -125,9 +125,12 @@ class Store:
         return self.splits[name]
 
     def touched(self, clips, size):
-        """Count clips and bytes read of keypoint; now and then let go of the pages, which the file cache keeps."""
+        """Count clips and bytes read of keypoint; of a large store now and then let go of the pages.
+
+        The file cache keeps them.
+        """
         self._read += min(max(size, clips * FOLIO), self.keypoint.nbytes)
-        if self._read > RELEASE:
+        if self._read > RELEASE and self.keypoint.nbytes > RELEASE:
             self._read = 0
             if self._mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
                 self._mapping.madvise(mmap.MADV_DONTNEED)

@@ -16,8 +16,7 @@ from .sampling import crop_resize, linspace_frames, random_frames, uniform_frame
 def center(clips, rng, joint=1):
     """Move the origin to a joint of the first body in its first frame (CTR-GCN: joint 1, the spine)."""
     first = clips.first_frame()
-    origin = first[:, _joint(joint, first), : clips.axes]  # N, axes
-    clips.move((clips.x[..., : clips.axes] - origin[:, None, None, None]) * clips.present())
+    clips.shift(-first[:, _joint(joint, first), : clips.axes])
 
 
 def align(clips, rng, center=1):
@@ -27,15 +26,15 @@ def align(clips, rng, center=1):
     """
     if clips.joints.spine is None or clips.joints.shoulders is None:
         raise ValueError("transforms: align: this layout names no spine and shoulders")
+    _in_space(clips)
     first = clips.first_frame()
-    origin = first[:, _joint(center, first), None]
+    clips.shift(-first[:, _joint(center, first)])
     bottom, top = clips.joints.spine
     right, left = clips.joints.shoulders
     z, x = first.new_tensor([0.0, 0.0, 1.0]), first.new_tensor([1.0, 0.0, 0.0])
     to_z = rotation_between(first[:, top] - first[:, bottom], z)
     across = torch.einsum("nij,nj->ni", to_z, (first[:, right] - first[:, left]).double())
-    rotation = (rotation_between(across, x) @ to_z).float()
-    clips.x = rotate(clips.x - origin[:, None, None], rotation) * clips.present()
+    clips.turn((rotation_between(across, x) @ to_z).float())
 
 
 def _joint(index, frame):
@@ -59,32 +58,27 @@ def rotation_between(a, b):
     return torch.where(sin < 1e-6, eye, eye + sin * K + (1 - cos) * K @ K)
 
 
-def rotate(x, rotation):
-    """Turn points x (N, T, M, V, 3) by rotations (N, 3, 3). Raises ValueError for other than three channels."""
-    N = len(x)
-    if x.shape[-1] != 3:
-        raise ValueError(f"clips of {x.shape[-1]} channels cannot be turned in space; 3 are needed")
-    return torch.bmm(x.reshape(N, -1, 3), rotation.transpose(1, 2)).view(x.shape)
+def _in_space(clips):
+    if clips.axes != 3:
+        raise ValueError(f"clips of {clips.axes} channels cannot be turned in space; 3 are needed")
 
 
 def axis_rotations(angles):
     """(N, 3) angles in rad about x, y, z -> three matrices (N, 3, 3), clockwise as in CTR-GCN's and PYSKL's code."""
-    zero, one = torch.zeros_like(angles[:, 0]), torch.ones_like(angles[:, 0])
-    (cx, cy, cz), (sx, sy, sz) = angles.cos().unbind(dim=1), angles.sin().unbind(dim=1)
-    x = torch.stack([one, zero, zero, zero, cx, sx, zero, -sx, cx], dim=1).view(-1, 3, 3)
-    y = torch.stack([cy, zero, -sy, zero, one, zero, sy, zero, cy], dim=1).view(-1, 3, 3)
-    z = torch.stack([cz, sz, zero, -sz, cz, zero, zero, zero, one], dim=1).view(-1, 3, 3)
-    return x, y, z
+    axes = torch.eye(3, device=angles.device)
+    along = axes[:, :, None] * axes[:, None]  # of each axis what it leaves as it is
+    across = torch.linalg.cross(axes[:, None], axes[None], dim=2)  # across[i] v = v x axis i
+    cos, sin = angles.cos()[..., None, None], angles.sin()[..., None, None]
+    return (cos * (axes - along) + sin * across + along).unbind(dim=1)
 
 
 def view_rotation(clips, rng, x=60.0, y=60.0):
     """Turn each clip by random angles, up to x and y degrees, about those axes (CTR-GCN, NW-UCLA)."""
+    _in_space(clips)
     limit = torch.tensor([x, y, 0.0], device=clips.device) * (math.pi / 180)
     angles = (2 * torch.rand(len(clips), 3, generator=rng, device=clips.device) - 1) * limit
     about_x, about_y, _ = axis_rotations(angles)
-    clips.move(
-        rotate(clips.x[..., : clips.axes], (about_y @ about_x).transpose(1, 2))
-    )  # the release multiplies points from the left
+    clips.turn((about_y @ about_x).transpose(1, 2))  # the release multiplies points from the left
 
 
 def random_rotation(clips, rng, theta=0.3):
@@ -93,18 +87,14 @@ def random_rotation(clips, rng, theta=0.3):
     if clips.axes == 2:
         angles = angles * angles.new_tensor([0, 0, 1])
     about_x, about_y, about_z = axis_rotations(angles)
-    rotation = about_z @ about_y @ about_x
-    if clips.axes == 2:
-        clips.move(torch.einsum("ntmvc,ndc->ntmvd", clips.x[..., :2], rotation[:, :2, :2]))
-    else:
-        clips.x = rotate(clips.x, rotation)
+    clips.turn((about_z @ about_y @ about_x)[:, : clips.axes, : clips.axes])
 
 
 def random_scale(clips, rng, low=0.9, high=1.1, per_axis=True):
     """Scale each clip by a random factor, one for each axis (PYSKL, BRL) or one for all (CTR-GCN, NW-UCLA)."""
     axes = clips.axes if per_axis else 1
     factor = low + (high - low) * torch.rand(len(clips), axes, generator=rng, device=clips.device)
-    clips.move(clips.x[..., : clips.axes] * factor[:, None, None, None])
+    clips.turn(torch.diag_embed(factor.expand(-1, clips.axes)))
 
 
 def flip(clips, rng, p=0.5, mirror=True):
@@ -113,12 +103,11 @@ def flip(clips, rng, p=0.5, mirror=True):
     mirror: False leaves the coordinates and only exchanges the joints, as BRL's release does (Spatial_Flip).
     """
     chosen = torch.rand(len(clips), generator=rng, device=clips.device) < p
-    flipped = clips.x[..., clips.joints.mirror, :]
+    clips.exchange(chosen)
     if mirror:
-        sign = torch.ones(clips.x.shape[-1], device=clips.device)
-        sign[0] = -1
-        flipped = flipped * sign
-    clips.x = torch.where(chosen[:, None, None, None, None], flipped, clips.x)
+        sign = torch.ones(len(clips), clips.axes, device=clips.device)
+        sign[:, 0] -= 2 * chosen
+        clips.turn(torch.diag_embed(sign))
 
 
 def part_drop(clips, rng, p=0.5):
@@ -132,13 +121,11 @@ def part_drop(clips, rng, p=0.5):
 
 def min_max(clips, rng):
     """Scale each axis to [-1, 1] over all joints and frames of the clip (CTR-GCN, NW-UCLA). A flat axis becomes 0."""
-    x, present = clips.x[..., : clips.axes], clips.present()
-    infinity = torch.finfo(x.dtype).max
-    low = torch.where(present, x, infinity).amin(dim=(1, 2, 3), keepdim=True)
-    high = torch.where(present, x, -infinity).amax(dim=(1, 2, 3), keepdim=True)
+    low, high = clips.extremes()
     size = high - low
-    scaled = (x - low) / torch.where(size > 0, size, 1) * 2 - 1
-    clips.move(torch.where(present & (size > 0), scaled, 0))
+    scale = torch.where(size > 0, 2 / size, 0)
+    clips.turn(torch.diag_embed(scale))
+    clips.shift(-(low + high) / 2 * scale)
 
 
 def compact(clips, rng, padding=0.25, threshold=10.0, picture=()):

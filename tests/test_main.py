@@ -328,13 +328,13 @@ def test_what_a_mixing_has_learned_continues(config, tmp_path, monkeypatch):
     run(config, tmp_path / "whole", *words)
     train_epoch = Trainer._train_epoch
 
-    def stop_before_the_third(self):
-        if self.epoch == 2:
+    def stop_before_the_last(self):
+        if self.epoch == 3:
             raise KeyboardInterrupt
         train_epoch(self)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Trainer, "_train_epoch", stop_before_the_third)
+        patch.setattr(Trainer, "_train_epoch", stop_before_the_last)
         run(config, tmp_path / "part", *words)
     assert checkpoint.load(tmp_path / "part" / "last.pt")["batches"]["saliency"].max() > 1e-3
     run(config, tmp_path / "part", *words, "--resume")

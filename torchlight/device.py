@@ -1,5 +1,7 @@
 """Devices, DataParallel, and random numbers that are counted, not carried."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from torch import nn
@@ -53,3 +55,14 @@ def counted_seed(purpose, seed, epoch=0, step=0):
 def counted_generator(purpose, seed, epoch=0, step=0, device="cpu"):
     """A torch.Generator seeded by counted_seed: nothing to save, and any step can be drawn again."""
     return torch.Generator(device).manual_seed(counted_seed(purpose, seed, epoch, step))
+
+
+@contextmanager
+def one_thread():
+    """PyTorch computes with one thread: small operations gain less from several than they lose by waiting for them."""
+    number = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(number)

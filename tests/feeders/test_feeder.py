@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from feeders import StoreWriter, TrainBatches, build_feeder
+from feeders import TRANSFORMS, Feeder, StoreWriter, TrainBatches, build_feeder
 from feeders.mixing import RebalancedPartial
 
 TEST = [{"center": {"joint": 1}}, "min_max", {"linspace_frames": {"length": 52}}]
@@ -167,6 +167,53 @@ def test_epochs(tiny_store):
     for (whole, label, _), (late, target, _) in zip(first[3:], batches.epoch(0, start=3), strict=True):
         assert torch.equal(whole, late) and torch.equal(label, target.label)
     assert not torch.equal(first[0][0], next(batches.epoch(1))[0])
+
+
+def test_chunks_are_the_same_from_any_start(tiny_store, monkeypatch):
+    monkeypatch.setattr("feeders.feeder.CHUNK", 8)
+    feeder = build_feeder(tiny_store, "train", transforms=TRAIN)
+    batches = TrainBatches(feeder, 3, repeat=2, mixing=RebalancedPartial(feeder.graph, feeder.class_count))
+    assert batches.chunk == 2 and len(batches) == 10
+    whole = [(x.clone(), target, names()) for x, target, names in batches.epoch(1)]
+    for start in (1, 2, 9):
+        late = list(batches.epoch(1, start))
+        assert len(late) == 10 - start
+        for (x, target, names), (again, same, same_names) in zip(whole[start:], late, strict=True):
+            assert torch.equal(x, again) and names == same_names() and torch.equal(target.share, same.share)
+
+
+def test_chunks_of_long_clips_are_small(tiny_store, monkeypatch):
+    feeder = build_feeder(tiny_store, "train", transforms=TRAIN)
+    assert TrainBatches(feeder, 16).chunk == 32 and TrainBatches(feeder, 1000).chunk == 1
+    assert feeder.clip_bytes == 4 * 52 * 60
+    feeder.clip_bytes = 1 << 20
+    assert TrainBatches(feeder, 2).chunk == 8
+    feeder.clip_bytes = 1 << 30
+    assert TrainBatches(feeder, 16).chunk == 1
+
+
+def test_batches_made_in_advance_are_the_same(tiny_store, monkeypatch):
+    monkeypatch.setattr("feeders.feeder.CHUNK", 4)
+    feeder = build_feeder(tiny_store, "train", transforms=TRAIN)
+    here = [x for x, _, _ in TrainBatches(feeder, 4).epoch(0)]
+    test = list(feeder.batches(4))
+    monkeypatch.setattr(Feeder, "_in_advance", True)
+    assert all(map(torch.equal, list(feeder.batches(4)), test))
+    assert all(map(torch.equal, [x for x, _, _ in TrainBatches(feeder, 4).epoch(0)], here))
+    monkeypatch.setattr(feeder, "skeletons", lambda *request: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        next(TrainBatches(feeder, 4).epoch(0))
+
+
+def test_batches_are_made_by_one_thread_and_others_find_theirs(tiny_store, monkeypatch):
+    seen, number = [], torch.get_num_threads()
+    monkeypatch.setitem(TRANSFORMS, "flip", lambda clips, rng: seen.append(torch.get_num_threads()))
+    torch.set_num_threads(2)
+    try:
+        build_feeder(tiny_store, transforms=["flip", *TEST])
+        assert seen == [1] and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(number)
 
 
 def test_fewer_clips_than_a_batch(tiny_store):

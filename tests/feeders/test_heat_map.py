@@ -180,7 +180,7 @@ def test_samples_of_one_clip_share_a_square():
     whole, parts = clips_of(pixels, 320, 240), clips_of(pixels, 320, 240, rows=4)
     compact(whole, None)
     compact(parts, None)
-    assert torch.equal(parts.x.view(whole.x.shape), whole.x) and len(parts) == 12
+    assert torch.equal(parts.x.reshape(whole.x.shape), whole.x) and len(parts) == 12
     assert torch.equal(parts.picture, whole.picture.repeat_interleave(4, dim=0))
 
 
