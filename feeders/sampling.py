@@ -15,8 +15,11 @@ def linspace_frames(clips, rng, length=52):
 def random_frames(clips, rng, length=52):
     """`length` frames drawn independently and sorted, so short clips repeat frames (CTR-GCN, NW-UCLA training)."""
     draw = torch.rand(len(clips), length, generator=rng, device=clips.device)
-    index = (draw * clips.length[:, None]).long().clamp(max=clips.length[:, None] - 1)
-    clips.take(index.sort(dim=1).values)
+    if draw.device.type == "cpu":
+        draw.numpy().sort(axis=1)  # ten times as fast as PyTorch
+    else:
+        draw = draw.sort(dim=1).values
+    clips.take((draw * clips.length[:, None]).long().clamp(max=clips.length[:, None] - 1))
 
 
 def uniform_frames(clips, rng, length=64, num_clips=1, seed: int | None = None):

@@ -9,11 +9,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from results.benchmarks import ensemble, models, parsing, store
+from results.benchmarks import ensemble, feeder, models, parsing, store
 from torchlight.errors import guarded
 from torchlight.files import replacing
 
-PARTS = {"parsing": parsing.rows, "store": store.rows, "ensemble": ensemble.rows, "models": models.rows}
+PARTS = {
+    "parsing": parsing.rows,
+    "store": store.rows,
+    "feeder": feeder.rows,
+    "ensemble": ensemble.rows,
+    "models": models.rows,
+}
 
 
 def main(argv):
