@@ -42,7 +42,7 @@ lint: $(VENV)/.installed
 	$(VENV)/bin/ruff format --check .
 
 long-tail: $(VENV)/.installed
-	test -f $(STORE) || $(RUN) data/prepare.py demo --out $(STORE)
+	$(if $(findstring config/demo,$(ARGS)),test -f $(STORE) || $(RUN) data/prepare.py demo --out $(STORE))
 	$(RUN) results/long_tail.py $(ARGS)
 
 bench: $(VENV)/.installed

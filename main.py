@@ -118,6 +118,8 @@ def configure(argv):
     if given.get("config"):
         layers.append((read_yaml(given["config"]), given["config"]))
     config = resolve(OPTIONS, [*layers, (given, "command line")])
+    if config.phase == "test" and config.origin["ignore_weights"] != "command line":
+        config.ignore_weights = []  # a recipe leaves out what a training started without; a test takes all
     config.work_dir = config.work_dir or default_work_dir(config)
     check(config)
     return config
@@ -164,8 +166,12 @@ def check(config):
     for key in POST_HOC:
         if getattr(config, key) and config.phase != "test":
             raise ValueError(f"{key} changes a trained classifier: it is for --phase test")
+    if config.classifier == "cosine" and config.loss != "ldam":
+        raise ValueError("the cosine classifier is for the loss ldam, which scales its cosines")
     if config.freeze_backbone and config.cl_mode:
         raise ValueError("cl_mode refines the features of the backbone: it cannot be frozen")
+    if config.freeze_backbone and config.phase == "train" and not (config.weights or config.resume):
+        raise ValueError("freeze_backbone needs --weights: a trained backbone")
     if config.phase == "train" and config.loss != "cross-entropy" and config.defer_epoch >= config.num_epoch:
         raise ValueError(f"defer_epoch {config.defer_epoch} leaves none of {config.num_epoch} epochs to {config.loss}")
     if config.mixing == "none" and config.mixing_args:
@@ -260,7 +266,7 @@ def read_weights(model, config):
     """Load --weights into the model and return the checkpoint. Raises ValueError naming the file."""
     saved = checkpoint.load(config.weights)
     try:
-        left_out = load_weights(model, saved, config.ignore_weights, heads=config.phase == "train")
+        left_out = load_weights(model, saved, config.ignore_weights)
     except ValueError as error:
         raise ValueError(f"{config.weights}: {error}") from None
     if left_out:

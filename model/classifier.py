@@ -31,7 +31,7 @@ def tau_normalise(classifier, tau):
     classifier: a trained nn.Linear, changed in place; raises ValueError for another.
     """
     _check_linear(classifier, "tau_norm")
-    classifier.weight /= classifier.weight.norm(dim=1, keepdim=True) ** tau
+    classifier.weight /= classifier.weight.norm(dim=1, keepdim=True).clamp_min(1e-12) ** tau
     classifier.bias.zero_()
 
 
@@ -49,7 +49,7 @@ def adjust_logits(classifier, class_count, tau):
 
 def _check_linear(classifier, option):
     if not isinstance(classifier, nn.Linear):
-        raise ValueError(f"{option} is for a linear classifier; in a {type(classifier).__name__} no class is longer")
+        raise ValueError(f"{option} is for a linear classifier, not a {type(classifier).__name__}")
 
 
 def freeze_backbone(model):

@@ -119,17 +119,22 @@ def check_variant(model, name, release, state):
             raise ValueError(f"these are weights of {name}: they need model_args {key}: {value}")
 
 
-def load_weights(model, saved, ignore=(), heads=True):
+def load_weights(model, saved, ignore=()):
     """Load what torchlight.checkpoint.load gives: a checkpoint of one of our runs, or a published one.
 
-    heads: False is for tests: FR-Head's heads are left out, of what was trained with them.
+    FR-Head's heads are left out where the model has none, of what was trained with them; where the model has them and
+    the checkpoint does not, they must be among what is ignored. Returns the names that keep their initial values.
     """
+    heads = isinstance(model, FRHead)
     if not is_ours(saved):
         state = read_state_dict(saved)
         return load_published(model, state if heads else without(state, ["ren_"]), ignore)
     state = saved["model"]
-    if not heads and any(key.startswith("head.") for key in state):
+    trained_with = any(key.startswith("head.") for key in state)
+    if trained_with and not heads:
         state = {key.removeprefix("backbone."): value for key, value in state.items() if not key.startswith("head.")}
+    elif heads and not trained_with:
+        state = {f"backbone.{key}": value for key, value in state.items()}
     everything = model.state_dict()
     state, ours = without(state, ignore), without(everything, ignore)
     check_fit(state, ours, [key for key in ours if key not in state], [key for key in state if key not in ours])

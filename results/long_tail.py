@@ -2,11 +2,10 @@
 
     python results/long_tail.py --config config/nw-ucla-lt/ce.yaml --methods cross-entropy BRL --seeds 1 2 3
 
-The config is the recipe that all methods share; config/methods.yaml says what each changes in it. Methods get the same
-number of steps: one whose epochs are longer gets fewer of them. Run directories are RESULTS/METHOD/MODALITY-SEED; a run
-that was stopped is continued, and one that is done stays. Several modalities are fused as well.
-
-Every option of main.py that follows goes to all runs: --num-epoch 8 --device cpu.
+The config is the recipe that all methods share, a plain one; config/methods.yaml says what each changes in it. Methods
+get the same number of batches, to half an epoch: one whose epochs are longer gets fewer of them. Run directories are
+RESULTS/METHOD/MODALITY-SEED; a run that was stopped is continued, and one that is done stays. Several modalities are
+fused as well. Options of main.py that follow go to all runs: --num-epoch 8 --device cpu.
 """
 
 import argparse
@@ -15,6 +14,7 @@ import io
 import json
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -29,46 +29,80 @@ import main as program
 from feeders import MODALITIES, Store
 from results.table import Parser, mean_metrics, read_metrics, table
 from torchlight import plot
-from torchlight.config import nearest, read_yaml
+from torchlight.config import command_line, merge, nearest, read_yaml
 from torchlight.errors import guarded
 from torchlight.files import read_json, replacing
 
 ROOT = Path(__file__).resolve().parents[1]
-OWN = ("after", "length", "defer", "times")  # keys of config/methods.yaml that are no options of main.py
+METHODS = ROOT / "config" / "methods.yaml"
+OWN = {"after": str, "length": (int, float), "defer": (int, float), "times": dict}  # keys there that are not main.py's
+OURS = ("modality", "seed", "work_dir", "phase", "resume", "overwrite", "eval_interval", "weights", "ignore_weights")
+VARIED = (  # what methods differ in: the recipe is without
+    "sampler", "mixing", "mixing_args", "loss", "loss_args", "defer_epoch", "classifier", "freeze_backbone",
+    "tau_norm", "adjust_logits", "cl_mode", "val_ratio",
+)  # fmt: skip
 
 
-def read_methods(path, wanted):
-    """{name: what it changes} of the methods wanted, in that order, with those they come after. Raises ValueError."""
+# ---- methods
+
+
+def read_methods(path, wanted=()):
+    """{name: what it changes} of the methods wanted, in that order, each behind the one it comes after; of none: all.
+
+    Raises ValueError naming the file, the method and the key.
+    """
     known = read_yaml(path)
     methods = {}
 
-    def add(name, where):
+    def add(name, where, above=()):
         if name not in known:
             raise ValueError(f"{where}: unknown method {name!r}{nearest(name, known)}; there are {', '.join(known)}")
         changes = known[name] or {}
-        if not isinstance(changes, dict):
-            raise ValueError(f"{path}: {name} takes options of main.py, not {changes!r}")
-        for key in changes:
-            if key not in program.OPTIONS and key not in OWN:
-                names = (*program.OPTIONS, *OWN)
-                raise ValueError(f"{path}: {name}: unknown key {key}{nearest(key, names)}")
+        check_method(f"{path}: {name}", changes)
         if "after" in changes:
-            add(changes["after"], f"{path}: {name}: after")
+            if changes["after"] in (*above, name):
+                raise ValueError(f"{path}: {name} comes after itself")
+            add(changes["after"], f"{path}: {name}: after", (*above, name))
         methods.setdefault(name, changes)
 
     for name in wanted or known:
         add(name, "--methods")
+    places = [slug(name) for name in methods]
+    if "" in places or len(set(places)) < len(places):
+        raise ValueError(f"{path}: names of methods must differ in letters a to z and digits: they name directories")
     return methods
+
+
+def check_method(where, changes):
+    if not isinstance(changes, dict):
+        raise ValueError(f"{where} takes options of main.py, not {changes!r}")
+    for key, value in changes.items():
+        if key not in program.OPTIONS and key not in OWN:
+            raise ValueError(f"{where}: unknown key {key}{nearest(key, (*program.OPTIONS, *OWN))}")
+        if key in OWN and (not isinstance(value, OWN[key]) or isinstance(value, bool)):
+            raise ValueError(f"{where}: {key} cannot be {value!r}")
+    for key, factor in changes.get("times", {}).items():
+        if key not in program.OPTIONS or program.OPTIONS[key].type is not float or not isinstance(factor, int | float):
+            raise ValueError(f"{where}: times: {key}: {factor!r} is no factor of an option that is a number")
+    if changes.get("length", 1) <= 0 or not 0 <= changes.get("defer", 0) < 1:
+        raise ValueError(f"{where}: length is a share over 0, defer one below 1")
+    if "after" in changes and not set(changes) - set(OWN):
+        raise ValueError(f"{where} changes nothing")
 
 
 def slug(name):
     return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
 
 
+# ---- runs
+
+
 def as_words(options):
     """Options as words of a command line."""
     words = []
     for name, value in options.items():
+        if value in ([], {}):
+            raise ValueError(f"{name} cannot be empty here")
         words.append("--" + name.replace("_", "-"))
         if isinstance(value, dict):
             words += [f"{key}={json.dumps(item)}" for key, item in value.items()]
@@ -79,72 +113,121 @@ def as_words(options):
 
 
 class Benchmark:
-    """A config and what all runs change in it; words: those changes on the command line."""
+    """A recipe: a config and the options that all runs change in it (a dict), and the directory of the results."""
 
-    def __init__(self, path, words, directory):
-        self.path, self.words, self.directory = path, words, directory
-        self.config = program.configure(["--config", path, *words])
-        if self.config.phase != "train":
-            raise ValueError("the phase is train here; tests belong to it")
+    def __init__(self, path, given, directory):
+        self.path, self.given, self.directory = path, given, directory
+        for key in (*OURS, *VARIED):
+            if key in given:
+                raise ValueError(f"command line: {key} is not for all runs (see --help)")
+        self.config = self.configure({})
+        for key in VARIED:
+            if getattr(self.config, key) != program.OPTIONS[key].default:
+                raise ValueError(f"{self.config.origin[key]}: {key} makes this recipe a method; a plain one is needed")
         self.store = Store(self.config.data_path)
-        self.steps = self.config.num_epoch * self.batches({})
+        self._batches = {}
+        self.batches = self.config.num_epoch * self.epoch_batches({})
 
-    def batches(self, changes):
-        """Batches in an epoch with these changes."""
-        names = {"sampler", "train_feeder_args", "batch_size"} & set(changes)
-        config = program.configure(["--config", self.path, *self.words, *as_words({n: changes[n] for n in names})])
-        feeder = program.make_feeder(config, self.store, "train_feeder_args", torch.device("cpu"))
-        return len(program.make_batches(config, feeder))
+    def configure(self, changes):
+        return program.configure(["--config", self.path, *as_words(merge(self.given, changes))])
+
+    def epoch_batches(self, changes):
+        """Batches in an epoch of a method."""
+        changes = {key: changes[key] for key in ("sampler", "train_feeder_args", "batch_size") if key in changes}
+        known = json.dumps(changes, sort_keys=True)
+        if known not in self._batches:
+            config = self.configure(changes)
+            feeder = program.make_feeder(config, self.store, "train_feeder_args", torch.device("cpu"))
+            self._batches[known] = len(program.make_batches(config, feeder))
+        return self._batches[known]
 
     def place(self, method, modality, seed):
         return self.directory / slug(method) / f"{modality}-{seed}"
 
-    def command(self, method, changes, modality, seed):
-        """The words after `main.py` that run a method."""
+    def run(self, method, changes, modality, seed):
+        """The Run of a method."""
         own = {key: changes[key] for key in OWN if key in changes}
         changes = {key: value for key, value in changes.items() if key not in OWN}
-        place = {"modality": modality, "seed": seed, "work_dir": self.place(method, modality, seed)}
+        place = {"modality": modality, "seed": seed, "work_dir": str(self.place(method, modality, seed))}
         before = self.place(own["after"], modality, seed) / "runs.pt" if "after" in own else None
-        if set(changes) <= set(program.POST_HOC) and before:
-            test = {"phase": "test", "weights": before, "work_dir": place["work_dir"]}
+        if set(changes) & set(program.POST_HOC):
             device = {"device": self.config.device} if self.config.device else {}
-            return as_words({**test, **changes, **device})
-        recipe, steps = self.config, self.steps * own.get("length", 1)
-        epochs = max(1, round(steps / self.batches(changes)))
+            options = {"phase": "test", "weights": str(before), "work_dir": place["work_dir"], **changes, **device}
+            return Run(as_words(options), before)
+        recipe = self.config
+        epochs = max(1, round(self.batches * own.get("length", 1) / self.epoch_batches(changes)))
         scale = epochs / recipe.num_epoch
         length = {"num_epoch": epochs, "eval_interval": epochs}
         if recipe.step:
             length["step"] = [max(1, round(epoch * scale)) for epoch in recipe.step]
         if recipe.warm_up_epoch:
-            length["warm_up_epoch"] = round(recipe.warm_up_epoch * scale)
+            length["warm_up_epoch"] = min(round(recipe.warm_up_epoch * scale), epochs - 1)
         if "defer" in own:
             length["defer_epoch"] = min(round(own["defer"] * epochs), epochs - 1)
         for key, factor in own.get("times", {}).items():
             length[key] = getattr(recipe, key) * factor
-        weights = {"weights": before} if before else {}
-        words = as_words({**length, **changes, **weights, **place})
-        flags = [word for word in words if word.startswith("--")]
-        return ["--config", self.path, *without(self.words, *flags), *words]
+        weights = {"weights": str(before)} if before else {}
+        options = {**merge(merge(self.given, length), changes), **weights, **place}
+        return Run(["--config", self.path, *as_words(options)], before)
 
 
-def run(words):
-    """Run main.py unless this was done; continue it if it was stopped. Raises ValueError for a run of another kind."""
-    config = program.configure(words)
-    directory = Path(config.work_dir)
-    if (directory / "test_metrics.json").is_file():
-        check_same(config, directory)
-        return
-    if config.phase == "train" and (directory / "last.pt").is_file():
-        words = [*without(words, "--weights", "--ignore-weights"), "--resume"]
-    print(f"python main.py {shlex.join(words)}", flush=True)
-    status = start(words)
-    if status:
-        raise ValueError(f"main.py ended with exit status {status} in {directory}; the same command goes on from there")
+class Run:
+    """A command of main.py, in words, and the runs.pt that it starts from, or None."""
+
+    def __init__(self, words, before):
+        self.words, self.before = words, before
+        self.config = program.configure(words) if before is None or before.is_file() else None
+        self.directory = Path(words[words.index("--work-dir") + 1])
+        self.result = self.directory / "test_metrics.json"
+
+    def __str__(self):
+        return f"python main.py {shlex.join(self.words)}"
+
+    def done(self):
+        """Whether there is a result of these options. Raises ValueError where there is one of others."""
+        if not self.result.is_file():
+            return False
+        test = "--phase" in self.words
+        if self.before and (not self.before.is_file() or self.before.stat().st_mtime > self.result.stat().st_mtime):
+            if test:
+                return False
+            raise ValueError(f"{self.directory} holds a run that is older than {self.before}: remove it")
+        if test:
+            was, keys = read_json(self.result), program.POST_HOC
+        else:
+            was, keys = read_yaml(self.directory / "config.yaml"), set(program.OPTIONS) - set(program.FREE)
+        for key in [key for key in program.OPTIONS if key in keys]:
+            value, old = getattr(self.config, key), was.get(key, program.OPTIONS[key].default)
+            if value != old:
+                raise ValueError(
+                    f"{self.directory} holds a run with {key} {old!r}, but now it is {value!r}: "
+                    "remove it or take another --out"
+                )
+        return True
+
+    def carry_out(self):
+        """Run it, or continue it if it was stopped."""
+        words = self.words
+        if "--phase" not in words and (self.directory / "last.pt").is_file():
+            words = [*without(words, "--weights", "--ignore-weights"), "--resume"]
+        print(f"python main.py {shlex.join(words)}", flush=True)
+        status = start(words)
+        if status in (128 + signal.SIGINT, 128 + signal.SIGTERM):
+            raise SystemExit(status)
+        if status:
+            raise ValueError(f"main.py ended with exit status {status} in {self.directory}; the same command goes on")
 
 
 def start(words):
-    """main.py in a process of its own. Returns its exit status."""
-    return subprocess.run([sys.executable, ROOT / "main.py", *words]).returncode
+    """main.py in a process of its own, which is let finish when this one is interrupted. Returns its exit status."""
+    process = subprocess.Popen([sys.executable, ROOT / "main.py", *words])
+    before = signal.signal(signal.SIGTERM, lambda number, frame: process.send_signal(number))
+    try:
+        while True:
+            with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C reaches it as well: it saves and ends
+                return process.wait()
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def without(words, *flags):
@@ -156,44 +239,31 @@ def without(words, *flags):
     return kept
 
 
-def check_same(config, directory):
-    """Raise ValueError where the run in a directory had other options than these."""
-    if config.phase == "test":
-        done = read_json(directory / "test_metrics.json")
-        different = [key for key in program.POST_HOC if done.get(key, 0) != getattr(config, key)]
-    else:
-        done = read_yaml(directory / "config.yaml")
-        keys = [key for key in program.OPTIONS if key not in program.FREE]
-        different = [key for key in keys if done.get(key, program.OPTIONS[key].default) != getattr(config, key)]
-    if different:
-        key = different[0]
-        raise ValueError(
-            f"{directory} holds a run with {key} {done.get(key)!r}, but now it is {getattr(config, key)!r}: "
-            "remove it or take another --out"
-        )
+# ---- the table
 
 
 def collect(benchmark, methods, modalities, seeds):
     """{row of the table: metrics of its seeds}, of what is done; several modalities are fused, too."""
     rows = {}
-    for method in methods:
-        places = {stream: [benchmark.place(method, stream, seed) for seed in seeds] for stream in modalities}
-        for stream, directories in places.items():
-            rows[f"{method}, {stream}"] = [read_metrics(d) for d in directories if (d / "test_metrics.json").is_file()]
+    for method, changes in methods.items():
+        done = {}
+        for modality in modalities:
+            runs = {seed: benchmark.run(method, changes, modality, seed) for seed in seeds}
+            done[modality] = {seed: run.directory for seed, run in runs.items() if run.done()}
+            rows[f"{method}, {modality}"] = [read_metrics(directory) for directory in done[modality].values()]
         if len(modalities) > 1:
-            fused = [fuse(benchmark, method, modalities, seed) for seed in seeds]
-            rows[f"{method}, {len(modalities)} streams"] = [metrics for metrics in fused if metrics]
+            whole = [seed for seed in seeds if all(seed in of for of in done.values())]
+            rows[f"{method}, {len(modalities)} streams"] = [
+                fuse(benchmark.directory / slug(method), {m: done[m][seed] for m in modalities}, seed) for seed in whole
+            ]
     return {name: runs for name, runs in rows.items() if runs}
 
 
-def fuse(benchmark, method, modalities, seed):
-    """The metrics of a method's streams, fused, or None where one of them is not done."""
-    streams = {modality: benchmark.place(method, modality, seed) for modality in modalities}
-    if not all((place / "test_score.pkl").is_file() for place in streams.values()):
-        return None
-    out = benchmark.directory / slug(method) / f"fused-{'-'.join(modalities)}-{seed}"
+def fuse(directory, streams, seed):
+    """The metrics of streams {modality: run directory}, fused."""
+    out = directory / f"fused-{'-'.join(streams)}-{seed}"
     words = [word for modality, place in streams.items() for word in (f"--{modality}-dir", str(place))]
-    preset = next((name for name, weights in ensemble.PRESETS.items() if set(weights) == set(modalities)), None)
+    preset = next((name for name, weights in ensemble.PRESETS.items() if set(weights) == set(streams)), None)
     with contextlib.redirect_stdout(io.StringIO()):
         ensemble.main([*words, *(["--preset", preset] if preset else []), "--out", str(out)])
     return read_metrics(out)
@@ -205,17 +275,16 @@ def report(benchmark, rows, commands):
     devices = {", ".join(read_json(path)["device"]) for path in benchmark.directory.glob("*/*/env.json")}
     seeds = sorted({len(runs) for runs in rows.values()})
     lines = [
-        f"{config.model}; training clips {' '.join(map(str, first['count']))}; {benchmark.steps:,} steps of "
-        f"{config.batch_size} clips (what comes after another method has its own on top); last epoch; "
-        f"{' to '.join(map(str, seeds))} seeds. {', '.join(sorted(devices))}; PyTorch {torch.__version__}; "
-        f"{time.strftime('%Y-%m-%d')}.",
+        f"{config.model}; training clips {' '.join(map(str, first['count']))}; {benchmark.batches:,} batches of "
+        f"{config.batch_size} clips, to half an epoch (what comes after another method has its own on top); last "
+        f"epoch; number of seeds: {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))}. "
+        f"{', '.join(sorted(devices))}; PyTorch {torch.__version__}; {time.strftime('%Y-%m-%d')}.",
         "",
         *table(rows),
     ]
     print("\n".join(lines))
-    commands = [f"python main.py {shlex.join(words)}" for words in commands]
     with replacing(benchmark.directory / "table.md", "w") as file:
-        file.write("\n".join([*lines, "", "Commands of the first seed:", "", "```", *commands, "```", ""]))
+        file.write("\n".join([*lines, "", "Commands of the first seed:", "", "```", *map(str, commands), "```", ""]))
     means = {name: mean_metrics(runs) for name, runs in rows.items()}
     baseline, *others = means
     best = sorted(others, key=lambda name: -means[name]["mean_class"])[:3]
@@ -233,20 +302,22 @@ def main(argv):
     parser.add_argument("--table-only", action="store_true", help="run nothing: the table of what is done")
     arguments, words = parser.parse_known_args(argv)
     directory = arguments.out or Path("results", "long-tail", Path(arguments.config).parent.name)
-    methods = read_methods(ROOT / "config" / "methods.yaml", arguments.methods)
-    benchmark = Benchmark(arguments.config, words, directory)
-    commands = {
-        (seed, method, modality): benchmark.command(method, changes, modality, seed)
-        for seed in arguments.seeds  # a whole table for the first seed comes first
-        for method, changes in methods.items()
-        for modality in arguments.modalities
-    }
-    for command in commands.values() if not arguments.table_only else ():
-        run(command)
-    rows = collect(benchmark, methods, arguments.modalities, arguments.seeds)
+    seeds, modalities = (list(dict.fromkeys(values)) for values in (arguments.seeds, arguments.modalities))
+    methods = read_methods(METHODS, arguments.methods)
+    given = command_line(program.OPTIONS, words, "")
+    benchmark = Benchmark(arguments.config, given, directory)
+    if not arguments.table_only:
+        for seed in seeds:  # a whole table for the first seed comes first
+            for method, changes in methods.items():
+                for modality in modalities:
+                    run = benchmark.run(method, changes, modality, seed)
+                    if not run.done():
+                        run.carry_out()
+    rows = collect(benchmark, methods, modalities, seeds)
     if not rows:
         raise ValueError(f"{directory} holds no results of these methods yet")
-    report(benchmark, rows, [words for (seed, *_), words in commands.items() if seed == arguments.seeds[0]])
+    commands = [benchmark.run(name, changes, m, seeds[0]) for name, changes in methods.items() for m in modalities]
+    report(benchmark, rows, commands)
 
 
 if __name__ == "__main__":

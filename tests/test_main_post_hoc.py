@@ -41,6 +41,36 @@ def test_classifier_retraining_moves_the_classifier_alone(trained, tmp_path):
     assert len(state["optimizer"]["state"]) == 2
 
 
+def test_a_recipe_of_retraining_resumes_and_tests(trained, tmp_path):
+    words, work = trained
+    recipe = tmp_path / "crt.yaml"
+    recipe.write_text("ignore_weights: [fc.]\nfreeze_backbone: true\nnum_epoch: 1\n")
+    first = tmp_path / "crt"
+    words = [*words[: words.index("--num-epoch")], "--shots", "2", "5", "--config", str(recipe)]
+    words += ["--work-dir", str(first)]
+    main([*words, "--weights", str(work / "runs.pt")])
+    plain = scores(first)
+    (first / "runs.pt").unlink()
+    main([*words, "--resume"])
+    assert np.array_equal(scores(first), plain)
+    main([*words, "--phase", "test", "--weights", str(first / "runs.pt"), "--work-dir", str(tmp_path / "again")])
+    assert np.array_equal(scores(tmp_path / "again"), plain)
+
+
+def test_heads_come_and_go(trained, tmp_path):
+    """From a plain run to one with FR-Head, whose heads begin anew, and back, where they are left out."""
+    words, work = trained
+    heads = ["--cl-mode", "ST-Multi-Level", "--weights", str(work / "runs.pt"), "--work-dir", str(tmp_path / "heads")]
+    with pytest.raises(ValueError, match="missing: head"):
+        main([*words, *heads])
+    main([*words, *heads, "--ignore-weights", "head."])
+    crt = ["--weights", str(tmp_path / "heads" / "runs.pt"), "--ignore-weights", "fc.", "--freeze-backbone"]
+    main([*words, *crt, "--work-dir", str(tmp_path / "crt")])
+    before, after = (checkpoint.load(tmp_path / name / "runs.pt")["model"] for name in ("heads", "crt"))
+    kept = [key for key in after if not key.startswith("fc.")]
+    assert kept and all(torch.equal(before[f"backbone.{key}"], after[key]) for key in kept)
+
+
 def test_post_hoc_changes_leave_the_run_alone(trained):
     words, work = trained
     plain = scores(work)
@@ -63,7 +93,9 @@ def test_post_hoc_changes_leave_the_run_alone(trained):
         (["--tau-norm", "1"], "tau_norm changes a trained classifier: it is for --phase test"),
         (["--adjust-logits", "-1", "--phase", "test"], "adjust_logits must be at least 0"),
         (["--freeze-backbone", "--cl-mode", "ST-Multi-Level"], "it cannot be frozen"),
+        (["--freeze-backbone"], "freeze_backbone needs --weights"),
         (["--classifier", "cosin"], "nearest: cosine"),
+        (["--classifier", "cosine"], "the cosine classifier is for the loss ldam"),
     ],
 )
 def test_what_does_not_fit_is_said(trained, tmp_path, more, message):

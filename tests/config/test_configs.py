@@ -61,7 +61,8 @@ def small_store(tmp_path):
 def test_feeder_model_and_a_training_step(path, small_store, monkeypatch):
     monkeypatch.chdir(ROOT)
     narrow = ["--model-args", "base_channels=2"] if path.endswith("posec3d.yaml") else []  # its clips are large
-    config = configure(["--config", f"config/{path}", "--batch-size", "2", *narrow])
+    trained = ["--weights", "runs.pt"] if path.endswith("crt.yaml") else []
+    config = configure(["--config", f"config/{path}", "--batch-size", "2", *narrow, *trained])
     assert config.work_dir == f"results/{path.removesuffix('.yaml')}/joint" and config.data_path.startswith("data/")
     store = small_store(config)
     train_set = make_feeder(config, store, "train_feeder_args", torch.device("cpu"))

@@ -1,5 +1,8 @@
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -43,3 +46,9 @@ def test_the_thread_ends_with_the_loop():
     for _ in ahead(iter(range(100))):
         break
     assert not threads()
+
+
+def test_the_program_ends_with_items_left():
+    code = "from itertools import count; from feeders.ahead import ahead; items = ahead(count()); print(next(items))"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, cwd=Path(__file__).parents[2])
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"0\n", b"")

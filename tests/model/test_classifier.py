@@ -47,6 +47,14 @@ def test_tau_normalise_is_the_formula(trained, tau):
     assert np.allclose(classifier(x).detach(), x.numpy() @ (w / np.linalg.norm(w, axis=1)[:, None] ** tau).T, atol=1e-6)
 
 
+def test_a_class_vector_of_zeros_stays(trained):
+    classifier, x = trained
+    with torch.no_grad():
+        classifier.weight[2] = 0
+    tau_normalise(classifier, 1.0)
+    assert (classifier(x)[:, 2] == 0).all() and classifier.weight.isfinite().all()
+
+
 def test_adjust_logits_is_the_formula(trained):
     classifier, x = trained
     before = classifier(x).detach()

@@ -1,4 +1,9 @@
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 import yaml
@@ -44,22 +49,30 @@ def test_every_method_is_a_valid_run(recipe, tmp_path):
     assert {"cross-entropy", "BRL", "Shap-Mix", "LDAM-DRW", "balanced softmax", "classifier re-training"} <= set(
         methods
     )
-    benchmark = long_tail.Benchmark(recipe, [], tmp_path / "out")
-    assert benchmark.steps == 20 * 3
+    benchmark = long_tail.Benchmark(recipe, {}, tmp_path / "out")
+    assert benchmark.batches == 20 * 3
+
+    def configured(name, *place):
+        run = benchmark.run(name, methods[name], *place)
+        if run.before:  # not there yet
+            run.before.parent.mkdir(parents=True, exist_ok=True)
+            run.before.touch()
+            run = benchmark.run(name, methods[name], *place)
+        return run.config
+
     for name, changes in methods.items():
-        words = benchmark.command(name, changes, "bone", 3)
-        if words[:2] == ["--phase", "test"]:
+        if set(changes) & set(program.POST_HOC):
             assert set(changes) - {"after"} <= set(program.POST_HOC) and "after" in changes
             continue
-        config = program.configure(words)
+        config = configured(name, "bone", 3)
         assert config.modality == "bone" and config.seed == 3
-        batches = benchmark.batches({key: changes[key] for key in changes if key not in long_tail.OWN})
+        batches = benchmark.epoch_batches(changes)
         wanted = 60 * changes.get("length", 1)
         assert abs(config.num_epoch * batches - wanted) <= max(batches / 2, 1), name
         assert config.defer_epoch == round(changes.get("defer", 0) * config.num_epoch)
-    brl = program.configure(benchmark.command("BRL", methods["BRL"], "joint", 1))  # reverse: 8 + 4 + 2 * 4 + 8 clips
+    brl = configured("BRL", "joint", 1)  # reverse: 8 + 4 + 2 * 4 + 8 clips
     assert (brl.num_epoch, brl.step, brl.warm_up_epoch, brl.defer_epoch) == (9, [7], 2, 7)
-    shap = program.configure(benchmark.command("Shap-Mix", methods["Shap-Mix"], "joint", 1))
+    shap = configured("Shap-Mix", "joint", 1)
     assert shap.base_lr == pytest.approx(0.2)
 
 
@@ -78,7 +91,7 @@ def test_runs_what_is_missing_and_writes_the_table(recipe, tmp_path, in_process)
     text = (out / "table.md").read_text()
     rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
     assert [row.split("|")[1].strip() for row in rows[1:]] == [f"{name}, joint" for name in methods]
-    assert all("±" in row for row in rows[1:]) and "2 seeds" in text and "6 steps of 4 clips" in text
+    assert all("±" in row for row in rows[1:]) and "number of seeds: 2." in text and "6 batches of 4 clips" in text
     assert text.count("python main.py") == 4 and (out / "per_class.png").stat().st_size > 5000
     crt = json.loads((out / "classifier-re-training" / "joint-1" / "test_metrics.json").read_text())
     assert crt["epoch"] == 1
@@ -86,8 +99,16 @@ def test_runs_what_is_missing_and_writes_the_table(recipe, tmp_path, in_process)
     before = set(out.rglob("*"))
     long_tail.main([*words, "--table-only"])
     assert set(out.rglob("*")) == before
-    with pytest.raises(ValueError, match="cross-entropy/joint-1 holds a run with base_lr 0.1, but now it is 0.2"):
-        long_tail.main([*words, "--base-lr", "0.2"])
+    for more in ([], ["--table-only"]):
+        with pytest.raises(ValueError, match="cross-entropy/joint-1 holds a run with base_lr 0.1, but now it is 0.2"):
+            long_tail.main([*words, "--base-lr", "0.2", *more])
+
+    # what comes after a run that was made again is made again, or asks for it
+    os.utime(out / "cross-entropy" / "joint-1" / "runs.pt")
+    in_process.clear()
+    with pytest.raises(ValueError, match="classifier-re-training/joint-1 holds a run that is older than .*runs.pt"):
+        long_tail.main(words)
+    assert len(in_process) == 1 and "--adjust-logits" in in_process[0]
 
 
 def test_streams_are_fused(recipe, tmp_path, in_process, capsys):
@@ -110,13 +131,54 @@ def test_words_of_options():
     assert read == options
 
 
+def test_ctrl_c_lets_the_run_save(recipe, tmp_path):
+    out = tmp_path / "out"
+    words = ["--config", recipe, "--methods", "cross-entropy", "--seeds", "1", "--out", str(out), "--num-epoch", "9999"]
+    process = subprocess.Popen(
+        [sys.executable, ROOT / "results" / "long_tail.py", *words], start_new_session=True, stdout=subprocess.DEVNULL
+    )
+    log, end = out / "cross-entropy" / "joint-1" / "metrics.jsonl", time.monotonic() + 60
+    while not log.is_file() and time.monotonic() < end:
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    assert "--resume continues there" in (out / "cross-entropy" / "joint-1" / "log.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--loss", "focal"], "loss is not for all runs"),
+        (["--modality", "bone"], "modality is not for all runs"),
+        (["--loss-args.gamma", "2"], "loss_args is not for all runs"),
+        (["--los", "focal"], "unknown argument --los"),
+    ],
+)
+def test_options_that_methods_set(recipe, tmp_path, words, message):
+    with pytest.raises(ValueError, match=message):
+        long_tail.main(["--config", recipe, "--out", str(tmp_path / "x"), *words])
+
+
+def test_a_recipe_has_to_be_plain(recipe, tmp_path):
+    path = tmp_path / "brl.yaml"
+    path.write_text(f"base: {recipe}\nsampler: reverse\n")
+    with pytest.raises(ValueError, match="brl.yaml: sampler makes this recipe a method"):
+        long_tail.main(["--config", str(path), "--out", str(tmp_path / "x")])
+
+
 @pytest.mark.parametrize(
     ("methods", "wanted", "message"),
     [
         ("a: {}", ["b"], "unknown method 'b'; there are a"),
         ("a: {los: focal}", [], "a: unknown key los .nearest: loss"),
-        ("a: {after: c}", ["a"], "unknown method 'c'"),
+        ("a: {after: c, tau_norm: 1}", ["a"], "unknown method 'c'"),
         ("a: [1]", [], "takes options of main.py"),
+        ("{a: {after: b, tau_norm: 1}, b: {after: a, tau_norm: 1}}", ["a"], "comes after itself"),
+        ("{a: {times: {base_lrr: 2}}}", [], "a: times: base_lrr: 2 is no factor"),
+        ("{a: {length: half}}", [], "a: length cannot be 'half'"),
+        ("{a: {defer: 5, loss: focal}}", [], "defer one below 1"),
+        ("{a: {}, b: {after: a, length: 0.2}}", [], "b changes nothing"),
+        ("{a b: {}, A-b: {}}", [], "they name directories"),
     ],
 )
 def test_errors_name_the_method(tmp_path, methods, wanted, message):
