@@ -20,7 +20,10 @@ def _save(figure, path):
 
 
 def confusion(metrics, classes, path):
-    """Confusion matrix, rows normalised to the test clips of the true class; classes without clips stay white."""
+    """Confusion matrix, rows normalised to the test clips of the true class; classes without clips stay white.
+
+    Classes are named, of more than 100 numbered: names would be too small to read.
+    """
     counts = np.asarray(metrics["confusion"], dtype=float)
     K = len(classes)
     share = np.divide(
@@ -32,9 +35,10 @@ def confusion(metrics, classes, path):
     size = min(max(4.5, 0.42 * K), 22)
     figure, axes = plt.subplots(figsize=(size + 1, size))
     image = axes.imshow(100 * share, cmap="Blues", vmin=0, vmax=100)
-    fontsize = 9 if K <= 30 else max(3, 260 / K)
-    axes.set_xticks(range(K), classes, rotation=90, fontsize=fontsize)
-    axes.set_yticks(range(K), classes, fontsize=fontsize)
+    fontsize = 9 if K <= 30 else 260 / K
+    if K <= 100:
+        axes.set_xticks(range(K), classes, rotation=90, fontsize=fontsize)
+        axes.set_yticks(range(K), classes, fontsize=fontsize)
     axes.set(xlabel="predicted", ylabel="true", title=f"top-1 {metrics['top1']:.2f} %")
     if K <= 30:
         for row, column in zip(*np.nonzero(counts), strict=True):

@@ -51,5 +51,5 @@ def rows():
     name = f"six streams of {CLIPS:,} clips, {CLASSES} classes"
     text = f"{times[1]:.1f} s, {times[1] / times[0]:.1f} x what pickle takes to load them"
     yield f"`ensemble.py`, {name}: accuracies", text, "3 s"
-    text = f"{times[2]:.1f} s (Matplotlib draws {2 * CLASSES} names)"
+    text = f"{times[2]:.1f} s"
     yield "the same with `--out`: files and the picture of the confusion matrix", text, "-"
