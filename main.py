@@ -58,6 +58,8 @@ OPTIONS = {
     "loss": Option(str, "cross-entropy", "loss", tuple(LOSSES)),
     "loss_args": Option(dict, {}, "its arguments"),
     "defer_epoch": Option(int, 0, "before this epoch (counted from 0) the loss is not balanced yet", low=0),
+    "loss_counts": Option(str, "split", "clips of a class, to the loss: of the split, or as the sampler draws them",
+                          ("split", "drawn")),
     "tau_norm": Option(float, 0.0, "test: divide the classifier's class vectors by their length to this power", low=0),
     "adjust_logits": Option(float, 0.0, "test: subtract so many times the logarithm of the class frequencies", low=0),
     "shots": Option(list, [20, 100], "few-shot: fewer training clips than the first; many-shot: more than the second"),
@@ -301,8 +303,10 @@ def train(config):
         raise ValueError(
             f"batches of {min(batches.clips, config.batch_size)} clips cannot be shared by {team.size} processes"
         )
+    sampler = SAMPLERS[config.sampler if config.loss_counts == "drawn" else "uniform"]
     with blame(config, "loss_args"):
-        loss = build_loss(config.loss, train_set.class_count, **config.loss_args).to(devices[0])
+        counts = sampler(train_set.class_count)
+        loss = build_loss(config.loss, counts, **config.loss_args).to(devices[0])
     early = loss.before or build_loss("cross-entropy", train_set.class_count)  # of the epochs before defer_epoch
     torch.manual_seed(counted_seed("weights", config.seed))
     model = make_model(config, train_set)

@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 
+import main as program
 from data import prepare
 from feeders import build_feeder
 from graph import build_graph
@@ -244,6 +245,21 @@ def test_published_weights(config, golden, tmp_path, tiny_store):
     found = scores(tmp_path / "test-download")
     np.testing.assert_allclose([found[name] for name in feeder.names], expected, rtol=1e-4, atol=1e-4)
     assert json.loads((tmp_path / "test-download" / "test_metrics.json").read_text())["count"] == [8, 4, 2, 1]
+
+
+@pytest.mark.parametrize(("words", "expected"), [([], [8, 4, 2, 1]), (["--loss-counts", "drawn"], [8, 4, 8, 8])])
+def test_counts_of_the_loss(config, tmp_path, monkeypatch, words, expected):
+    counts = {}
+
+    def build_loss(name, class_count, **arguments):
+        counts[name] = class_count.tolist()
+        return losses(name, class_count, **arguments)
+
+    losses = program.build_loss
+    monkeypatch.setattr(program, "build_loss", build_loss)
+    run(config, tmp_path / "run", *BRL, *words)
+    assert counts["action-aware"] == expected
+    assert json.loads((tmp_path / "run" / "test_metrics.json").read_text())["count"] == [8, 4, 2, 1]
 
 
 def test_profile_of_one_model(capsys):
