@@ -38,8 +38,8 @@ METHODS = ROOT / "config" / "methods.yaml"
 OWN = {"after": str, "length": (int, float), "defer": (int, float), "times": dict}  # keys there that are not main.py's
 OURS = ("modality", "seed", "work_dir", "phase", "resume", "overwrite", "eval_interval", "weights", "ignore_weights")
 VARIED = (  # what methods differ in: the recipe is without
-    "sampler", "mixing", "mixing_args", "loss", "loss_args", "loss_counts", "defer_epoch", "classifier", "freeze_backbone",
-    "tau_norm", "adjust_logits", "cl_mode", "val_ratio",
+    "sampler", "mixing", "mixing_args", "loss", "loss_args", "loss_counts", "defer_epoch", "classifier",
+    "freeze_backbone", "tau_norm", "adjust_logits", "cl_mode", "val_ratio",
 )  # fmt: skip
 
 
