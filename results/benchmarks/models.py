@@ -145,12 +145,12 @@ def measure(name, what, device, peak, compiled, rounds):
         call()
     for verb, calls, work in (("testing", tests, flops), ("training", steps, 3 * flops)):
         times = in_turns(calls, rounds)
-        text = f"{N / times[0]:.0f} clips/s, {work / times[0] / peak:.0%} of the matrix product's FLOP/s"
+        text = f"{N / times[0]:.3g} clips/s, {work / times[0] / peak:.0%} of the matrix product's FLOP/s"
         if verb == "training":
             text += "; " + ", ".join(f"{p} {t:.0%}" for p, t in zip(PHASES, share(steps[0].best), strict=True))
         yield f"{name}, {what}: {verb}", text, "-"
         for kind, t in list(zip(kinds, times, strict=True))[1:]:
-            yield f"{name}, {what}: {verb}, {kind}", f"{times[0] / t:.2f} x ({N / t:.0f} clips/s)", "-"
+            yield f"{name}, {what}: {verb}, {kind}", f"{times[0] / t:.2f} x ({N / t:.3g} clips/s)", "-"
     shape = " x ".join(map(str, x.shape))
     yield f"{name}, {what}: memory of a training step on {shape}", f"{memory(name, what, device):,.0f} MB", "-"
 
