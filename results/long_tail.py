@@ -56,7 +56,7 @@ def read_methods(path, wanted=()):
 
     def add(name, where, above=()):
         if name not in known:
-            raise ValueError(f"{where}: unknown method {name!r}{nearest(name, known)}; there are {', '.join(known)}")
+            raise ValueError(f"{where}: unknown method {name!r}{nearest(name, known)}; there are {'; '.join(known)}")
         changes = known[name] or {}
         check_method(f"{path}: {name}", changes)
         if "after" in changes:
