@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .loss.weights import counts
+from .loss.logits import LogitAdjustment
 
 
 class CosineClassifier(nn.Module):
@@ -43,8 +43,7 @@ def adjust_logits(classifier, class_count, tau):
     trained with. Raises ValueError for another classifier, and for a class without clips.
     """
     _check_linear(classifier, "adjust_logits")
-    n = torch.as_tensor(counts(class_count, "adjust_logits"))
-    classifier.bias -= (tau * (n / n.sum()).log()).to(classifier.bias)
+    classifier.bias -= LogitAdjustment(class_count, tau).offset.to(classifier.bias)
 
 
 def _check_linear(classifier, option):

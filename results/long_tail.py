@@ -176,7 +176,6 @@ class Run:
 
     def __init__(self, words, before):
         self.words, self.before = words, before
-        self.config = program.configure(words) if before is None or before.is_file() else None
         self.directory = Path(words[words.index("--work-dir") + 1])
         self.result = self.directory / "test_metrics.json"
 
@@ -192,12 +191,13 @@ class Run:
             if test:
                 return False
             raise ValueError(f"{self.directory} holds a run that is older than {self.before}: remove it")
+        config = program.configure(self.words)
         if test:
             was, keys = read_json(self.result), program.POST_HOC
         else:
             was, keys = read_yaml(self.directory / "config.yaml"), set(program.OPTIONS) - set(program.FREE)
         for key in [key for key in program.OPTIONS if key in keys]:
-            value, old = getattr(self.config, key), was.get(key, program.OPTIONS[key].default)
+            value, old = getattr(config, key), was.get(key, program.OPTIONS[key].default)
             if value != old:
                 raise ValueError(
                     f"{self.directory} holds a run with {key} {old!r}, but now it is {value!r}: "
@@ -242,14 +242,14 @@ def without(words, *flags):
 # ---- the table
 
 
-def collect(benchmark, methods, modalities, seeds):
-    """{row of the table: metrics of its seeds}, of what is done; several modalities are fused, too."""
+def collect(benchmark, runs, methods, modalities, seeds):
+    """{row of the table: metrics of its seeds}, of the runs that are done; several modalities are fused, too."""
     rows = {}
-    for method, changes in methods.items():
+    for method in methods:
         done = {}
         for modality in modalities:
-            runs = {seed: benchmark.run(method, changes, modality, seed) for seed in seeds}
-            done[modality] = {seed: run.directory for seed, run in runs.items() if run.done()}
+            of_seed = {seed: runs[seed, method, modality] for seed in seeds}
+            done[modality] = {seed: run.directory for seed, run in of_seed.items() if run.done()}
             rows[f"{method}, {modality}"] = [read_metrics(directory) for directory in done[modality].values()]
         if len(modalities) > 1:
             whole = [seed for seed in seeds if all(seed in of for of in done.values())]
@@ -306,18 +306,19 @@ def main(argv):
     methods = read_methods(METHODS, arguments.methods)
     given = command_line(program.OPTIONS, words, "")
     benchmark = Benchmark(arguments.config, given, directory)
-    if not arguments.table_only:
-        for seed in seeds:  # a whole table for the first seed comes first
-            for method, changes in methods.items():
-                for modality in modalities:
-                    run = benchmark.run(method, changes, modality, seed)
-                    if not run.done():
-                        run.carry_out()
-    rows = collect(benchmark, methods, modalities, seeds)
+    runs = {
+        (seed, method, modality): benchmark.run(method, changes, modality, seed)
+        for seed in seeds  # a whole table for the first seed comes first
+        for method, changes in methods.items()
+        for modality in modalities
+    }
+    for run in runs.values() if not arguments.table_only else ():
+        if not run.done():
+            run.carry_out()
+    rows = collect(benchmark, runs, methods, modalities, seeds)
     if not rows:
         raise ValueError(f"{directory} holds no results of these methods yet")
-    commands = [benchmark.run(name, changes, m, seeds[0]) for name, changes in methods.items() for m in modalities]
-    report(benchmark, rows, commands)
+    report(benchmark, rows, [run for (seed, *_), run in runs.items() if seed == seeds[0]])
 
 
 if __name__ == "__main__":
