@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from .backbone import GraphBackbone
-from .layers import GraphTemporalBlock, PointwiseConv, SubsetConv, kaiming_fan_out, shortcut
+from .layers import BatchNorm2d, GraphTemporalBlock, PointwiseConv, SubsetConv, kaiming_fan_out, shortcut
 
 RELATIONS = ("tanh", "softmax")
 
@@ -35,7 +35,7 @@ class AdaptiveGraphConv(nn.Module):
             self.alpha = nn.Parameter(torch.zeros(1))
         self.embed = PointwiseConv(in_channels, S * 2 * hidden)  # of each subset the query, then the key
         self.conv = SubsetConv(in_channels, out_channels, S)
-        self.bn = nn.BatchNorm2d(out_channels)
+        self.bn = BatchNorm2d(out_channels)
         self.down = shortcut(in_channels, out_channels)
         self.attention = Attention(out_channels, V) if attention else nn.Identity()
         kaiming_fan_out(self.embed, branches=2 * S)

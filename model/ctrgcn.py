@@ -13,7 +13,7 @@ from torch import nn
 from torchlight.fold import rescale, scale_and_shift
 
 from .backbone import GraphBackbone
-from .layers import ConvNorm, PointwiseConv, TemporalBranches, kaiming_fan_out, shortcut
+from .layers import BatchNorm2d, ConvNorm, PointwiseConv, TemporalBranches, kaiming_fan_out, shortcut
 
 
 class CTRGraphConv(nn.Module):
@@ -33,7 +33,7 @@ class CTRGraphConv(nn.Module):
         self.key = PointwiseConv(in_channels, S * hidden)
         self.value = PointwiseConv(in_channels, S * out_channels)
         self.expand = nn.Conv2d(S * hidden, S * out_channels, 1, groups=S)
-        self.bn = nn.BatchNorm2d(out_channels)
+        self.bn = BatchNorm2d(out_channels)
         self.register_buffer("shift", None)  # (C',), of the batch norm: see merge_norms
         self.down = shortcut(in_channels, out_channels)
         for conv in (self.query, self.key, self.value, self.expand):
@@ -97,7 +97,7 @@ class MultiScaleTemporalConv(TemporalBranches):
         num_branches = len(dilations) + 2
         super().__init__(in_channels, [out_channels // num_branches] * num_branches, stride, kernel_size, dilations)
         self.relu = relu
-        self.bn = nn.BatchNorm2d(out_channels)
+        self.bn = BatchNorm2d(out_channels)
         kaiming_fan_out(self.reduce, branches=len(dilations) + 1)
         for conv in (*self.convs, self.point):
             kaiming_fan_out(conv)

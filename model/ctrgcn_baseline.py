@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from .backbone import GraphBackbone
-from .layers import GraphTemporalBlock, SubsetConv, kaiming_fan_out, shortcut
+from .layers import BatchNorm2d, GraphTemporalBlock, SubsetConv, kaiming_fan_out, shortcut
 
 
 class LearnedGraphConv(nn.Module):
@@ -22,7 +22,7 @@ class LearnedGraphConv(nn.Module):
         super().__init__()
         self.A = nn.Parameter(A.clone())
         self.conv = SubsetConv(in_channels, out_channels, A.shape[0])
-        self.bn = nn.BatchNorm2d(out_channels)
+        self.bn = BatchNorm2d(out_channels)
         self.down = shortcut(in_channels, out_channels)
         nn.init.normal_(self.conv.weight, 0, math.sqrt(2 / self.conv.weight.numel()))
         nn.init.zeros_(self.conv.bias)

@@ -11,7 +11,7 @@ from torch import nn
 from torchlight.fold import merge
 
 from .backbone import GraphBackbone
-from .layers import ConvNorm, PointwiseConv, shortcut
+from .layers import BatchNorm2d, ConvNorm, PointwiseConv, shortcut
 from .stgcnpp import MultiBranchTemporalConv
 
 
@@ -32,7 +32,7 @@ class DynamicGraphConv(nn.Module):
         self.relation = PointwiseConv(in_channels, 2 * width)
         self.pre = ConvNorm(in_channels, width)
         self.post = PointwiseConv(width, out_channels)
-        self.bn = nn.BatchNorm2d(out_channels)
+        self.bn = BatchNorm2d(out_channels)
         self.down = shortcut(in_channels, out_channels)
 
     def forward(self, x):

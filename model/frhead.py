@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .layers import BatchNorm2d
+
 # The versions of the loss: whether false negatives and false positives move the scores.
 VERSIONS = {
     "V0": (True, True),
@@ -80,9 +82,7 @@ class Squeeze(nn.Sequential):
         if not 1 <= size <= hidden:
             raise ValueError(f"FR-Head takes 1 to {hidden} {what}, not {size}")
         self.width = hidden // size * size
-        super().__init__(
-            nn.Conv2d(channels, hidden // size, 1), nn.BatchNorm2d(hidden // size), nn.ReLU(), nn.Flatten()
-        )
+        super().__init__(nn.Conv2d(channels, hidden // size, 1), BatchNorm2d(hidden // size), nn.ReLU(), nn.Flatten())
 
 
 class Level(nn.Module):

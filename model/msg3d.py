@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torchlight.fold import merge
 
 from .backbone import GraphBackbone
-from .layers import PointwiseConv, TemporalBranches, shortcut
+from .layers import BatchNorm2d, PointwiseConv, TemporalBranches, shortcut
 
 STAGES = ((1, 1), (2, 2), (4, 2))  # (channels as a multiple of the first, stride in time) of the three blocks
 WINDOWS = (3, 5)  # frames
@@ -57,7 +57,7 @@ class MultiScaleGraphConv(nn.Module):
         self.register_buffer("A", torch.from_numpy(A).flatten(0, 1))
         self.A_res = nn.Parameter(torch.empty_like(self.A).uniform_(-1e-6, 1e-6))
         self.conv = PointwiseConv(num_scales * in_channels, out_channels)
-        self.bn = nn.BatchNorm2d(out_channels)
+        self.bn = BatchNorm2d(out_channels)
 
     def forward(self, x):
         N, C, V, T = x.shape
@@ -89,7 +89,7 @@ class WindowGraphConv(nn.Module):
         super().__init__()
         self.gcn = MultiScaleGraphConv(in_channels, hidden, near, num_scales, window, stride)
         self.collapse = PointwiseConv(hidden * window, out_channels)
-        self.bn = nn.BatchNorm2d(out_channels)
+        self.bn = BatchNorm2d(out_channels)
 
     def forward(self, x):
         N, _, V, _ = x.shape
@@ -111,7 +111,7 @@ class MultiScaleTemporalConv(TemporalBranches):
         others = len(dilations) + 1
         width = out_channels // (others + 1)
         super().__init__(in_channels, [width] * others + [out_channels - width * others], stride, 3, dilations)
-        self.bn = nn.BatchNorm2d(out_channels)
+        self.bn = BatchNorm2d(out_channels)
         self.residual = shortcut(in_channels, out_channels, stride)
         self.relu = relu
 

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .backbone import GraphBackbone
-from .layers import ConvNorm, PointwiseConv, kaiming_fan_out, shortcut
+from .layers import BatchNorm2d, ConvNorm, PointwiseConv, kaiming_fan_out, shortcut
 
 
 class ShiftGraphConv(nn.Module):
@@ -81,11 +81,11 @@ class ShiftTemporalConv(nn.Module):
 
     def __init__(self, channels, stride, joint_shift):
         super().__init__()
-        self.bn_in = nn.BatchNorm2d(channels)
+        self.bn_in = BatchNorm2d(channels)
         self.shift_in = TemporalShift(channels, 1, joint_shift)
         self.conv = PointwiseConv(channels, channels)
         self.shift_out = TemporalShift(channels, stride, joint_shift)
-        self.bn_out = nn.BatchNorm2d(channels)
+        self.bn_out = BatchNorm2d(channels)
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out")  # its bias as PyTorch draws it
 
     def forward(self, x):

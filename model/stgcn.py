@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from .backbone import GraphBackbone
-from .layers import GraphTemporalBlock, SubsetConv
+from .layers import BatchNorm2d, GraphTemporalBlock, SubsetConv
 
 
 class GraphConv(nn.Module):
@@ -20,7 +20,7 @@ class GraphConv(nn.Module):
         self.register_buffer("A", A.clone())
         self.importance = nn.Parameter(torch.ones_like(A))
         self.conv = SubsetConv(in_channels, out_channels, A.shape[0], early=True)
-        self.bn = nn.BatchNorm2d(out_channels)
+        self.bn = BatchNorm2d(out_channels)
 
     def forward(self, x):
         return self.bn(self.conv(x, self.A * self.importance)).relu_()

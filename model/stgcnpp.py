@@ -7,7 +7,7 @@ from torch import nn
 from torchlight.fold import merge
 
 from .backbone import GraphBackbone
-from .layers import PointwiseConv, SubsetConv, TemporalBranches, shortcut
+from .layers import BatchNorm2d, PointwiseConv, SubsetConv, TemporalBranches, shortcut
 
 
 class STGraphConv(nn.Module):
@@ -17,7 +17,7 @@ class STGraphConv(nn.Module):
         super().__init__()
         self.A = nn.Parameter(A.clone())
         self.conv = SubsetConv(in_channels, out_channels, A.shape[0], early=True)
-        self.bn = nn.BatchNorm2d(out_channels)
+        self.bn = BatchNorm2d(out_channels)
         self.down = shortcut(in_channels, out_channels)
 
     def forward(self, x):
@@ -38,9 +38,9 @@ class MultiBranchTemporalConv(TemporalBranches):
         width = out_channels // (others + 1)
         widths = [out_channels - width * others] + [width] * others
         super().__init__(in_channels, widths, stride, kernel_size, dilations)
-        self.transform_bn = nn.BatchNorm2d(out_channels)
+        self.transform_bn = BatchNorm2d(out_channels)
         self.transform = PointwiseConv(out_channels, out_channels)
-        self.bn = nn.BatchNorm2d(out_channels)
+        self.bn = BatchNorm2d(out_channels)
 
     def forward(self, x):
         return self.mix(self.branches(x))

@@ -12,7 +12,7 @@ from torchlight.fold import merge
 
 from .backbone import GraphBackbone
 from .ctrgcn import CTRBlock, CTRGraphConv
-from .layers import PointwiseConv, kaiming_fan_out
+from .layers import BatchNorm2d, PointwiseConv, kaiming_fan_out
 
 
 class TemporalAggregation(nn.Module):
@@ -31,7 +31,7 @@ class TemporalAggregation(nn.Module):
         self.context = PointwiseConv(in_channels, subsets * in_channels)
         over_time = {"kernel_size": (3, 1), "padding": (1, 0), "groups": subsets}
         self.reduce = nn.Conv2d(subsets * in_channels, subsets * hidden, **over_time)
-        self.bn = nn.BatchNorm2d(subsets * hidden)
+        self.bn = BatchNorm2d(subsets * hidden)
         self.expand = nn.Conv2d(subsets * hidden, subsets * out_channels, **over_time, bias=False)
         for conv in (self.context, self.reduce, self.expand):  # the release's zeros for expand are overwritten there
             kaiming_fan_out(conv, branches=subsets)
@@ -58,8 +58,8 @@ class AttentionalFusion(nn.Module):
 
     @staticmethod
     def bottleneck(channels):
-        layers = [PointwiseConv(channels, channels), nn.BatchNorm2d(channels)]
-        return nn.Sequential(*layers, nn.ReLU(), PointwiseConv(channels, channels), nn.BatchNorm2d(channels))
+        layers = [PointwiseConv(channels, channels), BatchNorm2d(channels)]
+        return nn.Sequential(*layers, nn.ReLU(), PointwiseConv(channels, channels), BatchNorm2d(channels))
 
     def forward(self, x):
         return 2 * x * torch.sigmoid(self.local(x) + self.clip(x.mean(dim=(2, 3), keepdim=True)))
