@@ -86,6 +86,7 @@ OPTIONS = {
     "num_epoch": Option(int, 65, "epochs", low=1),
     "amp": Option(str, "none", "train in mixed precision; tests are in float32", tuple(AMP)),
     "compile": Option(bool, False, "compile the model (torch.compile): slow to start, faster to run"),
+    "cuda_graphs": Option(bool, False, "replay the model's kernels as CUDA graphs: faster where batches are small"),
     "accumulate": Option(int, 1, "batches whose gradients make one step", low=1),
     # records
     "log_interval": Option(int, 100, "batches between two lines of the log", low=1),
@@ -320,6 +321,10 @@ def train(config):
         raise ValueError("compile works on one device a process: start several with torchrun")
     if config.compile:
         model.compile()
+    if config.cuda_graphs and (devices[0].type == "cpu" or len(devices) > 1 or team.size > 1):
+        raise ValueError("cuda_graphs works on one GPU")
+    if config.cuda_graphs and (config.compile or config.accumulate > 1):
+        raise ValueError(f"cuda_graphs does not go with {'compile' if config.compile else 'accumulate'}")
     if config.mixing == "shap-mix" and team.size > 1 and not config.sync_bn:
         raise ValueError("shap-mix looks at the model: several processes need --sync-bn to see the same")
     model = place(model, devices, team, config.sync_bn)

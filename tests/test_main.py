@@ -412,6 +412,7 @@ def test_resume_takes_the_runs_own_config_and_refuses_another(config, tmp_path):
             r"mixing_args: .*unknown key kapa \(nearest: kappa\)",
         ),
         (["--shots", "100", "20"], "shots takes two numbers"),
+        (["--cuda-graphs", "--device", "cpu"], "cuda_graphs works on one GPU"),
         (["--step", "ten"], "step takes epochs"),
         (["--optimizer", "Adam"], "nesterov needs the optimizer SGD"),
         (["--weights", "absent.pt"], "absent.pt"),
@@ -477,6 +478,15 @@ def test_gpu_run_continues_bit_for_bit(config, tmp_path, device):
     process.wait()
     run(config, work, *words, "--resume")
     one, other = (checkpoint.load(tmp_path / name / "runs.pt")["model"] for name in ("whole", "killed"))
+    assert all(torch.equal(value, other[key]) for key, value in one.items())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("words", [[], [*FRHEAD, "--amp", "bf16"]], ids=["BRL", "BRL and FR-Head in bf16"])
+def test_cuda_graphs_train_to_the_same_weights(config, tmp_path, words):
+    for name, more in (("plain", []), ("graphs", ["--cuda-graphs"])):
+        run(config, tmp_path / name, *BRL, *words, *more, "--device", "0")
+    one, other = (checkpoint.load(tmp_path / name / "runs.pt")["model"] for name in ("plain", "graphs"))
     assert all(torch.equal(value, other[key]) for key, value in one.items())
 
 

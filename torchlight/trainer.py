@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from .device import bare, counted_seed
 from .distributed import ALONE
+from .graphs import GraphedForward
 from .metrics import format_summary
 
 AMP = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -59,6 +60,7 @@ class Trainer:
         self.recorder, self.config, self.base_lr, self.extra = recorder, config, base_lr, extra
         # A fused step of SGD lets the infinities of a gradient that fp16's scaler leaves out into its momentum.
         learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.forward = GraphedForward(model) if config.cuda_graphs else model
         self.optimizer = build_optimizer(
             config.optimizer, learning, base_lr, config.momentum, config.nesterov, config.weight_decay,
             fused=config.amp != "fp16",
@@ -179,9 +181,9 @@ class Trainer:
         team, N = self.team, len(x)
         # for dropout: each process has draws of its own
         torch.manual_seed(counted_seed("model", self.config.seed, self.epoch, self.step * team.size + team.rank))
-        low = AMP[self.config.amp]
-        with torch.autocast(self.device.type, low, enabled=low is not None):
-            output = self.model(x[team.rows(N)])
+        low, cached = AMP[self.config.amp], not self.config.cuda_graphs
+        with torch.autocast(self.device.type, low, enabled=low is not None, cache_enabled=cached):
+            output = self.forward(x[team.rows(N)])
         output = team.gather(output, N)
         torch.manual_seed(counted_seed("loss", self.config.seed, self.epoch, self.step))  # all of them the same
         loss = criterion(output, target)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from graph import build_graph
 from model import MODELS, build_model
 from torchlight.fold import fold
+from torchlight.graphs import GraphedForward
 from torchlight.profiler import count_flops
 from torchlight.trainer import build_optimizer
 
@@ -56,15 +57,16 @@ def synchronize(device):
 class Step:
     """A training step as the trainer makes it; `best` keeps the shortest time of each of PHASES, in seconds."""
 
-    def __init__(self, model, x, target, low=None):
+    def __init__(self, model, x, target, low=None, graphs=False):
         self.model, self.x, self.target, self.low = model.train(), x, target, low
+        self.forward = GraphedForward(model) if graphs else model
         self.optimizer = build_optimizer("SGD", model.parameters(), 0.01, 0.9, True, 1e-4)
         self.best = [float("inf")] * len(PHASES)
 
     def __call__(self):
         times = [time.perf_counter()]
         with torch.autocast(self.x.device.type, self.low, enabled=self.low is not None):
-            logits = self.model(self.x)
+            logits = self.forward(self.x)
         loss = F.cross_entropy(logits.float(), self.target)
         self._lap(times)
         loss.backward()
@@ -134,22 +136,22 @@ def measure(name, what, device, peak, compiled, rounds):
     model, x, target = make(name, what, device)
     N, folded = len(x), fold(model)
     flops = count_flops(folded, x)
-    kinds = {"float32": None, "bf16": torch.bfloat16}
-    tests = [Test(folded, x, low) for low in kinds.values()]
-    steps = [Step(copy.deepcopy(model), x, target, low) for low in kinds.values()]
+    tests = {"float32": Test(folded, x), "bf16": Test(folded, x, torch.bfloat16)}
+    steps = {kind: Step(copy.deepcopy(model), x, target, test.low) for kind, test in tests.items()}
     if compiled:
-        kinds["compiled"] = None
-        tests.append(Test(torch.compile(folded), x))
-        steps.append(Step(torch.compile(copy.deepcopy(model)), x, target))
-    for call in (*tests, *steps):
+        tests["compiled"] = Test(torch.compile(folded), x)
+        steps["compiled"] = Step(torch.compile(copy.deepcopy(model)), x, target)
+    if device.type == "cuda":
+        steps["CUDA graphs"] = Step(copy.deepcopy(model), x, target, graphs=True)
+    for call in (*tests.values(), *steps.values()):
         call()
     for verb, calls, work in (("testing", tests, flops), ("training", steps, 3 * flops)):
-        times = in_turns(calls, rounds)
+        times = in_turns(list(calls.values()), rounds)
         text = f"{N / times[0]:.3g} clips/s, {work / times[0] / peak:.0%} of the matrix product's FLOP/s"
         if verb == "training":
-            text += "; " + ", ".join(f"{p} {t:.0%}" for p, t in zip(PHASES, share(steps[0].best), strict=True))
+            text += "; " + ", ".join(f"{p} {t:.0%}" for p, t in zip(PHASES, share(steps["float32"].best), strict=True))
         yield f"{name}, {what}: {verb}", text, "-"
-        for kind, t in list(zip(kinds, times, strict=True))[1:]:
+        for kind, t in list(zip(calls, times, strict=True))[1:]:
             yield f"{name}, {what}: {verb}, {kind}", f"{times[0] / t:.2f} x ({N / t:.3g} clips/s)", "-"
     shape = " x ".join(map(str, x.shape))
     yield f"{name}, {what}: memory of a training step on {shape}", f"{memory(name, what, device):,.0f} MB", "-"

@@ -17,7 +17,8 @@ def options(**changed):
     return SimpleNamespace(**{
         "optimizer": "SGD", "momentum": 0.9, "nesterov": True, "weight_decay": 1e-3, "lr_schedule": "step", "step": [3],
         "lr_decay_rate": 0.1, "warm_up_epoch": 2, "num_epoch": 5, "accumulate": 1, "amp": "none", "seed": 1,
-        "log_interval": 2, "eval_interval": 2, "save_interval": 1, "freeze_backbone": False, **changed,
+        "log_interval": 2, "eval_interval": 2, "save_interval": 1, "freeze_backbone": False, "cuda_graphs": False,
+        **changed,
     })  # fmt: skip
 
 
