@@ -164,8 +164,8 @@ class Benchmark:
             length["warm_up_epoch"] = min(round(recipe.warm_up_epoch * scale), epochs - 1)
         if "defer" in own:
             length["defer_epoch"] = min(round(own["defer"] * epochs), epochs - 1)
-        for key, factor in own.get("times", {}).items():
-            length[key] = getattr(recipe, key) * factor
+        if recipe.optimizer == "SGD":  # to the others the scale of a loss is nothing
+            length |= {key: getattr(recipe, key) * factor for key, factor in own.get("times", {}).items()}
         weights = {"weights": str(before)} if before else {}
         options = {**merge(merge(self.given, length), changes), **weights, **place}
         return Run(["--config", self.path, *as_words(options)], before)
