@@ -67,8 +67,9 @@ def test_every_method_is_a_valid_run(recipe, tmp_path):
         assert config.defer_epoch == round(changes.get("defer", 0) * config.num_epoch)
     brl = configured("BRL", "joint", 1)  # reverse: 8 + 4 + 2 * 4 + 8 clips
     assert (brl.num_epoch, brl.step, brl.warm_up_epoch, brl.defer_epoch) == (9, [7], 2, 7)
-    shap = configured("Shap-Mix", "joint", 1)
-    assert shap.base_lr == pytest.approx(0.2)
+    assert configured("Shap-Mix", "joint", 1).base_lr == pytest.approx(0.2)
+    benchmark = long_tail.Benchmark(recipe, {"optimizer": "AdamW"}, tmp_path / "out")
+    assert configured("Shap-Mix", "joint", 1).base_lr == pytest.approx(0.1)
 
 
 def test_runs_what_is_missing_and_writes_the_table(recipe, tmp_path, in_process):
