@@ -50,7 +50,7 @@ OPTIONS = {
     "test_feeder_args": Option(dict, {}, "test feeder: split, transforms, num_person"),
     "val_ratio": Option(float, 0.0, "share of the training clips of each class held out for validation", low=0),
     "batch_size": Option(int, 16, "clips in a training batch", low=1),
-    "test_batch_size": Option(int, 64, "clips in a test batch", low=1),
+    "test_batch_size": Option(int, 64, "clips in a test batch, if a GPU has the memory for them", low=1),
     # long-tailed learning
     "sampler": Option(str, "uniform", "clips of an epoch", tuple(SAMPLERS)),
     "mixing": Option(str, "none", "mixing within the batch", ("none", *MIXINGS)),

@@ -25,7 +25,7 @@ def predict(model, batches, num_clips=1, gather=None):
     training = model.training
     folded, scores = fold(model), []
     for x in batches:
-        logits = folded(x).float()
+        logits = in_parts(folded, x).float()
         if num_clips > 1:
             rows = logits.view(-1, num_clips, logits.shape[-1])
             logits = rows.log_softmax(dim=-1).logsumexp(dim=1) - math.log(num_clips)
@@ -33,6 +33,17 @@ def predict(model, batches, num_clips=1, gather=None):
     model.train(training)
     scores = torch.cat(scores)
     return (gather(scores) if gather else scores).cpu().numpy()
+
+
+def in_parts(model, x):
+    """model(x), in halves of x, and halves of them, where a device has not the memory for the whole."""
+    try:
+        return model(x)
+    except torch.OutOfMemoryError:
+        if len(x) == 1:
+            raise
+    torch.cuda.empty_cache()
+    return torch.cat([in_parts(model, half) for half in x.tensor_split(2)])
 
 
 def evaluate(score, label, class_count, shots):

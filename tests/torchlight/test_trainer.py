@@ -238,6 +238,25 @@ def test_clips_of_a_sample_are_averaged_as_probabilities():
     np.testing.assert_array_equal(single, logits)
 
 
+def test_a_batch_that_does_not_fit_is_tested_in_parts():
+    class Small(torch.nn.Module):
+        sizes = []
+
+        def forward(self, x):
+            if len(x) > self.room:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            self.sizes.append(len(x))
+            return 2 * x
+
+    model, x = Small(), torch.randn(11, 4)
+    model.room = 3
+    assert np.array_equal(predict(model, [x, x[:2]]), 2 * torch.cat([x, x[:2]]).numpy())
+    assert model.sizes == [3, 3, 3, 2, 2]
+    model.room = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        predict(model, [x])
+
+
 def test_scores_that_are_not_finite():
     with pytest.raises(FloatingPointError, match="not finite"):
         evaluate(np.array([[np.nan, 1.0]]), np.array([0]), [1, 1], (20, 100))
