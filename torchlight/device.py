@@ -58,6 +58,19 @@ def counted_generator(purpose, seed, epoch=0, step=0, device="cpu"):
 
 
 @contextmanager
+def tensor_cores():
+    """A GPU multiplies float32 matrices in TF32 (10 bits of mantissa), as PyTorch lets its convolutions by default:
+    models here multiply where releases have pointwise convolutions. For models only; coordinates need their digits.
+    """
+    flags, before = torch.backends.cuda.matmul, torch.backends.cuda.matmul.allow_tf32
+    flags.allow_tf32 = True
+    try:
+        yield
+    finally:
+        flags.allow_tf32 = before
+
+
+@contextmanager
 def one_thread():
     """PyTorch computes with one thread: small operations gain less from several than they lose by waiting for them."""
     number = torch.get_num_threads()

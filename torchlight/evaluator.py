@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from . import plot
+from .device import tensor_cores
 from .files import replacing, write_json
 from .fold import fold
 from .metrics import evaluate_scores
@@ -35,6 +36,7 @@ def predict(model, batches, num_clips=1, gather=None):
     return (gather(scores) if gather else scores).cpu().numpy()
 
 
+@tensor_cores()
 def in_parts(model, x):
     """model(x), in halves of x, and halves of them, where a device has not the memory for the whole."""
     try:

@@ -6,11 +6,13 @@ import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode, bmm_flop
 
+from .device import tensor_cores
 from .fold import fold
 
 COLUMNS = ("parameters", "GFLOPs", "inference clips/s", "training clips/s")
 
 
+@tensor_cores()
 def profile(model, x, seconds=3.0):
     """Size and speed of a model on one batch of N clips x, on its device: {column of COLUMNS: number}.
 

@@ -8,7 +8,7 @@ import time
 import torch
 from tqdm import tqdm
 
-from .device import bare, counted_seed
+from .device import bare, counted_seed, tensor_cores
 from .distributed import ALONE
 from .graphs import GraphedForward
 from .metrics import format_summary
@@ -176,6 +176,7 @@ class Trainer:
         self.totals = {"loss": 0.0, "correct": 0, "clips": 0}
         self._end_of_epoch(line)
 
+    @tensor_cores()
     def _forward_backward(self, x, target, criterion, share):
         """Add 1 / share of the gradient of the next batch. Returns its loss and number of right answers, as tensors."""
         team, N = self.team, len(x)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from graph import build_graph
 from model import MODELS, build_model
+from torchlight.device import tensor_cores
 from torchlight.fold import fold
 from torchlight.graphs import GraphedForward
 from torchlight.profiler import count_flops
@@ -63,6 +64,7 @@ class Step:
         self.optimizer = build_optimizer("SGD", model.parameters(), 0.01, 0.9, True, 1e-4)
         self.best = [float("inf")] * len(PHASES)
 
+    @tensor_cores()
     def __call__(self):
         times = [time.perf_counter()]
         with torch.autocast(self.x.device.type, self.low, enabled=self.low is not None):
@@ -88,6 +90,7 @@ class Test:
         self.model, self.x, self.low = model, x, low
 
     @torch.inference_mode()
+    @tensor_cores()
     def __call__(self):
         with torch.autocast(self.x.device.type, self.low, enabled=self.low is not None):
             self.model(self.x)

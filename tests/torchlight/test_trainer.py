@@ -238,6 +238,25 @@ def test_clips_of_a_sample_are_averaged_as_probabilities():
     np.testing.assert_array_equal(single, logits)
 
 
+def test_tensor_cores_are_for_models_only(tmp_path):
+    """Training and tests let them multiply in TF32; what makes the batches does not."""
+    seen = {"model": set(), "batches": set()}
+
+    class Model(torch.nn.Linear):
+        def forward(self, x):
+            seen["model"].add(torch.backends.cuda.matmul.allow_tf32)
+            return super().forward(x)
+
+    class Watching(Batches):
+        def epoch(self, *args):
+            for batch in super().epoch(*args):
+                seen["batches"].add(torch.backends.cuda.matmul.allow_tf32)
+                yield batch
+
+    build(tmp_path, batches=Watching(), model=Model(6, 3), num_epoch=1, warm_up_epoch=0).fit()
+    assert seen == {"model": {True}, "batches": {False}}
+
+
 def test_a_batch_that_does_not_fit_is_tested_in_parts():
     class Small(torch.nn.Module):
         sizes = []
