@@ -62,7 +62,8 @@ def tensor_cores():
     """A GPU multiplies float32 matrices in TF32 (10 bits of mantissa), as PyTorch lets its convolutions by default:
     models here multiply where releases have pointwise convolutions. For models only; coordinates need their digits.
     """
-    flags, before = torch.backends.cuda.matmul, torch.backends.cuda.matmul.allow_tf32
+    flags = torch.backends.cuda.matmul
+    before = flags.allow_tf32
     flags.allow_tf32 = True
     try:
         yield

@@ -58,9 +58,9 @@ class Trainer:
         self.team = team
         self.model, self.batches, self.criterion, self.evaluate = model, batches, criterion, evaluate
         self.recorder, self.config, self.base_lr, self.extra = recorder, config, base_lr, extra
+        self.forward = GraphedForward(model) if config.cuda_graphs else model
         # A fused step of SGD lets the infinities of a gradient that fp16's scaler leaves out into its momentum.
         learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.forward = GraphedForward(model) if config.cuda_graphs else model
         self.optimizer = build_optimizer(
             config.optimizer, learning, base_lr, config.momentum, config.nesterov, config.weight_decay,
             fused=config.amp != "fp16",

@@ -59,8 +59,8 @@ class Step:
     """A training step as the trainer makes it; `best` keeps the shortest time of each of PHASES, in seconds."""
 
     def __init__(self, model, x, target, low=None, graphs=False):
-        self.model, self.x, self.target, self.low = model.train(), x, target, low
-        self.forward = GraphedForward(model) if graphs else model
+        self.forward = GraphedForward(model.train()) if graphs else model.train()
+        self.x, self.target, self.low = x, target, low
         self.optimizer = build_optimizer("SGD", model.parameters(), 0.01, 0.9, True, 1e-4)
         self.best = [float("inf")] * len(PHASES)
 
