@@ -16,12 +16,14 @@ def seconds(function, at_least=1.0):
     return min(times)
 
 
+def wall(function):
+    """The wall time of one call, in seconds."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
 def in_turns(functions, rounds=5):
     """The shortest wall time of each function in so many rounds, in which they take turns: other programs may run."""
-    times = []
-    for _ in range(rounds):
-        for function in functions:
-            start = time.perf_counter()
-            function()
-            times.append(time.perf_counter() - start)
+    times = [wall(function) for _ in range(rounds) for function in functions]
     return [min(times[i :: len(functions)]) for i in range(len(functions))]

@@ -1,7 +1,8 @@
 import pytest
+import torch
 
 from results import bench
-from results.benchmarks import ensemble, in_turns, models
+from results.benchmarks import ensemble, in_turns, models, release
 
 
 def test_turns():
@@ -34,3 +35,52 @@ def test_streams(monkeypatch, capsys, tmp_path):
 def test_an_unknown_part_is_refused():
     with pytest.raises(SystemExit):
         bench.main(["no such part"])
+
+
+@pytest.fixture
+def fake_release(tmp_path):
+    """A directory laid out as CTR-GCN's release, its model a linear classifier of the mean over T, V and M."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "ctrgcn.py").write_text("""
+import torch
+class Model(torch.nn.Linear):
+    def __init__(self, num_class, num_point, num_person, graph, graph_args):
+        assert (num_point, num_person, graph) == (20, 1, "graph.ucla.Graph")
+        super().__init__(3, num_class)
+    def forward(self, x):
+        return super().forward(x.mean((2, 3, 4)))
+""")
+    return tmp_path
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_the_release_is_measured_on_the_same_work(monkeypatch, fake_release, factor):
+    class Ours(torch.nn.Linear):
+        def forward(self, x):
+            return factor * super().forward(x.mean((2, 3, 4)))
+
+    def ours(weights, graph, num_person):
+        model = Ours(3, 10)
+        model.load_state_dict(weights)
+        return model
+
+    monkeypatch.setattr(release, "SHAPES", {"NW-UCLA": models.SHAPES["NW-UCLA"]})
+    monkeypatch.setattr(release, "from_published", ours)
+    monkeypatch.setattr(release, "fold", lambda model: model)
+    if factor == 2:
+        with pytest.raises(ValueError, match="not the same work"):
+            list(release.rows(fake_release, rounds=1))
+        return
+    test, train, feeder = release.rows(fake_release, rounds=1)
+    assert test[0].endswith("testing") and train[0].endswith("training") and " x (medians: " in train[1]
+    assert feeder[1] == f"skipped: there is no {fake_release / 'data' / 'NW-UCLA' / 'all_sqe'}"
+
+
+def test_a_release_that_does_not_work_is_named(fake_release, tmp_path):
+    (fake_release / "model" / "ctrgcn.py").write_text("import no_such_package")
+    with pytest.raises(ValueError, match="No module named 'no_such_package'"):
+        list(release.rows(fake_release))
+    with pytest.raises(ValueError, match="not CTR-GCN's release"):
+        list(release.rows(tmp_path / "elsewhere"))
+    with pytest.raises(ValueError, match="name its directory with --release"):
+        bench.main(["release"])

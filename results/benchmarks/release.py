@@ -1,0 +1,164 @@
+"""Against CTR-GCN's release: its code, in a process of its own, and ours take turns at the same work.
+
+The process reads what to do from its standard input (a word and the path of a batch) and answers with the seconds it
+took. Its NW-UCLA feeder is measured if its clips are where its README wants them, data/NW-UCLA/all_sqe.
+"""
+
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from feeders import TrainBatches, build_feeder
+from graph import build_graph
+from model.pretrained import from_published
+from torchlight.config import read_yaml
+from torchlight.fold import fold
+
+from . import ROOT, wall
+from .feeder import go_through
+from .models import SHAPES, Step, Test
+
+STORE = ROOT / "data" / "nw-ucla.h5"
+CLIPS = Path("data", "NW-UCLA", "all_sqe")
+GRAPHS = {"NW-UCLA": "graph.ucla.Graph", "NTU RGB+D": "graph.ntu_rgb_d.Graph"}
+BATCH = 16
+
+RELEASE = """
+import sys, time
+import torch
+import yaml
+from model.ctrgcn import Model
+
+torch.set_num_threads(int(sys.argv[1]))
+def say(what):
+    print("answer", what, flush=True)
+
+def model(num_class, num_point, num_person, graph, path):
+    net = Model(num_class, num_point, num_person, graph, {"labeling_mode": "spatial"})
+    x, target = torch.load(path)["batch"]
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=1e-4)
+    def test():
+        net.eval()
+        with torch.no_grad():
+            return net(x)
+    def train():
+        net.train()
+        loss = torch.nn.functional.cross_entropy(net(x), target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    train()
+    torch.save({"weights": net.state_dict(), "logits": test()}, path)
+    return {"test": test, "train": train}
+
+def feeder():
+    from feeders.feeder_ucla import Feeder
+    options = yaml.safe_load(open("config/ucla/default.yaml"))
+    loader = torch.utils.data.DataLoader(
+        Feeder(**options["train_feeder_args"]), options["batch_size"], shuffle=True, drop_last=True)
+    def epoch():
+        for _ in loader:
+            pass
+    return {"epoch": epoch}
+
+calls = {}
+for line in sys.stdin:
+    word, *arguments = line.rstrip("\\n").split("\\t")
+    if word in ("model", "feeder"):
+        calls = globals()[word](*(int(a) if a.isdigit() else a for a in arguments))
+        say("ready")
+    else:
+        begin = time.perf_counter()
+        calls[word]()
+        say(time.perf_counter() - begin)
+"""
+
+
+class Release:
+    """The process with the release's code. Raises ValueError, with the last line it wrote, where it stops."""
+
+    def __init__(self, directory):
+        if not (Path(directory) / "model" / "ctrgcn.py").is_file():
+            raise ValueError(f"{directory}: not CTR-GCN's release, it has no model/ctrgcn.py")
+        self.directory = directory
+        words = [sys.executable, "-c", RELEASE, str(torch.get_num_threads())]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        self.process = subprocess.Popen(words, cwd=directory, text=True, **pipes)
+
+    def __call__(self, *words):
+        """What it answers: seconds, or "ready"."""
+        with suppress(BrokenPipeError):  # its last line says why
+            print(*words, sep="\t", file=self.process.stdin, flush=True)
+        line = "it stopped"
+        for line in self.process.stdout:
+            if line.startswith("answer "):
+                return line.split()[1]
+        raise ValueError(f"{self.directory}: {line.strip()}")
+
+    def close(self):
+        self.process.kill()
+        self.process.communicate()
+
+
+def turns(ours, theirs, rounds):
+    """(seconds of ours, of theirs), lists over the rounds, in which the two take turns."""
+    return zip(*((wall(ours), float(theirs())) for _ in range(rounds)), strict=True)
+
+
+def row(what, work, ours, theirs, goal):
+    text = f"{min(theirs) / min(ours):.2f} x (medians: {median(theirs) / median(ours):.2f} x; "
+    text += f"{work / min(ours):,.3g} against {work / min(theirs):,.3g} clips/s)"
+    return f"against CTR-GCN's release, {torch.get_num_threads()} threads: {what}", text, goal
+
+
+def rows(directory, rounds=9):
+    """Yield rows (what, measured, goal). directory: where the release lies."""
+    release = Release(directory)
+    try:
+        for what in SHAPES:
+            yield from models(release, what, rounds)
+        if not (Path(directory) / CLIPS).is_dir() or not STORE.is_file():
+            missing = STORE if (Path(directory) / CLIPS).is_dir() else Path(directory) / CLIPS
+            yield "against CTR-GCN's release: feeder, NW-UCLA", f"skipped: there is no {missing}", "10 x"
+        else:
+            yield feeder(release, rounds)
+    finally:
+        release.close()
+
+
+def models(release, what, rounds):
+    layout, num_class, (_, *shape) = SHAPES[what]
+    graph, (_, _, V, M) = build_graph(layout), shape
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "batch.pt")
+        x, target = torch.randn(BATCH, *shape), torch.arange(BATCH) % num_class
+        torch.save({"batch": (x, target)}, path)
+        release("model", num_class, V, M, GRAPHS[what], path)
+        theirs = torch.load(path)
+    model = from_published(theirs["weights"], graph, M).eval()
+    with torch.inference_mode():
+        apart = (model(x) - theirs["logits"]).abs().max() / theirs["logits"].abs().max()
+    if apart > 1e-4:
+        raise ValueError(f"the release's logits and ours differ by {apart:.1e} of the largest: not the same work")
+    test = Test(fold(model), x)
+    step = Step(model, x, target)
+    test(), step()
+    name = f"CTR-GCN, {what}, batches of {BATCH}"
+    yield row(f"{name}: testing", BATCH, *turns(test, partial(release, "test"), rounds), "2 x")
+    yield row(f"{name}: training", BATCH, *turns(step, partial(release, "train"), rounds), "1.5 x")
+
+
+def feeder(release, rounds):
+    options = read_yaml(ROOT / "config" / "nw-ucla" / "ce.yaml")
+    size, arguments = options["batch_size"], options["train_feeder_args"]
+    made = build_feeder(STORE, arguments["split"], transforms=arguments["transforms"])
+    batches = TrainBatches(made, size, repeat=arguments["repeat"])
+    release("feeder")
+    ours, theirs = turns(partial(go_through, batches.epoch, 0), partial(release, "epoch"), rounds)
+    return row(f"feeder, NW-UCLA, batches of {size}", len(batches) * size, ours, theirs, "10 x")
