@@ -112,8 +112,10 @@ def turns(ours, theirs, rounds):
 
 
 def row(what, work, ours, theirs, goal):
-    text = f"{min(theirs) / min(ours):.2f} x (medians: {median(theirs) / median(ours):.2f} x; "
-    text += f"{work / min(ours):,.3g} against {work / min(theirs):,.3g} clips/s)"
+    fast, slow = (
+        f"{speed:,.0f}" if speed > 100 else f"{speed:.3g}" for speed in (work / min(ours), work / min(theirs))
+    )
+    text = f"{min(theirs) / min(ours):.2f} x (medians: {median(theirs) / median(ours):.2f} x; {fast} against {slow} clips/s)"
     return f"against CTR-GCN's release, {torch.get_num_threads()} threads: {what}", text, goal
 
 
