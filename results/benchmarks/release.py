@@ -115,7 +115,8 @@ def row(what, work, ours, theirs, goal):
     fast, slow = (
         f"{speed:,.0f}" if speed > 100 else f"{speed:.3g}" for speed in (work / min(ours), work / min(theirs))
     )
-    text = f"{min(theirs) / min(ours):.2f} x (medians: {median(theirs) / median(ours):.2f} x; {fast} against {slow} clips/s)"
+    ratio, middle = min(theirs) / min(ours), median(theirs) / median(ours)
+    text = f"{ratio:.2f} x (medians: {middle:.2f} x; {fast} against {slow} clips/s)"
     return f"against CTR-GCN's release, {torch.get_num_threads()} threads: {what}", text, goal
 
 
