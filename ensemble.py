@@ -10,6 +10,7 @@ import argparse
 import pickle
 import re
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -71,7 +72,7 @@ def read_labels(path):
         try:
             content = np.load(path, allow_pickle=False)
             content = content["y_test"] if path.suffix == ".npz" else content
-        except (ValueError, KeyError, EOFError) as error:
+        except (ValueError, KeyError, EOFError, BadZipFile) as error:
             raise ValueError(f"{path}: not a file of labels ({error})") from None
         content = content.argmax(axis=1) if content.ndim == 2 else content
     else:

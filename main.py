@@ -97,6 +97,7 @@ OPTIONS = {
 UNSAVED = ("config", "phase", "resume", "overwrite")  # config.yaml leaves them to the command line that runs it again
 PLACE = (*UNSAVED, "work_dir", "weights", "ignore_weights", "device")  # a test or a resumed run does not inherit them
 POST_HOC = ("tau_norm", "adjust_logits")  # what a test does to a trained classifier
+TEST_DATA = ("data_path", "modality", "feeder", "test_feeder_args")  # what decides which clips a test sees
 FREE = (*PLACE, "log_interval", "save_interval", "save_score")  # may change in a resumed run: results stay the same
 
 
@@ -110,11 +111,12 @@ def configure(argv):
     defaults, a resumed run without --config what is in its directory. Raises ValueError.
     """
     given = command_line(OPTIONS, argv, __doc__)
-    layers = []
+    layers, trained = [], None
     if given.get("phase") == "test" and given.get("weights"):
         saved = checkpoint.load(given["weights"])
         if is_ours(saved):
-            layers.append((without_place(saved["config"]), given["weights"]))
+            trained = saved["config"]
+            layers.append((without_place(trained), given["weights"]))
     elif given.get("resume") and given.get("work_dir") and not given.get("config"):
         path = Path(given["work_dir"]) / "config.yaml"
         layers.append((without_place(read_yaml(path)), path))
@@ -123,26 +125,30 @@ def configure(argv):
     config = resolve(OPTIONS, [*layers, (given, "command line")])
     if config.phase == "test" and config.origin["ignore_weights"] != "command line":
         config.ignore_weights = []  # a recipe leaves out what a training started without; a test takes all
-    config.work_dir = config.work_dir or default_work_dir(config)
+    config.work_dir = config.work_dir or default_work_dir(config, trained)
     check(config)
     return config
 
 
-def default_work_dir(config):
+def default_work_dir(config, trained=None):
     """Of a run: results/, the config's path below config/, the modality. Of a test: the run's own directory if it tests
-    runs.pt, which is what the files there describe, and a directory below it for any other weights or what is made of
-    them.
+    runs.pt on the clips of its config (trained), which is what the files there describe, and a directory below it for
+    any other weights or clips, or what is made of them.
     """
     if config.phase == "test":
-        weights = Path(config.weights)
-        changes = [key.replace("_", "-") + f"-{getattr(config, key):g}" for key in POST_HOC if getattr(config, key)]
+        weights, changes = Path(config.weights), []
+        if trained and any(getattr(config, key) != trained.get(key, OPTIONS[key].default) for key in TEST_DATA):
+            changes.append(f"{config.modality}-{config.test_feeder_args.get('split', 'test')}")
+        changes += [key.replace("_", "-") + f"-{getattr(config, key):g}" for key in POST_HOC if getattr(config, key)]
         name = "-".join(["test", weights.stem, *changes])
         return str(weights.parent if name == "test-runs" else weights.parent / name)
-    if not config.config:
-        return ""
-    parts = Path(config.config).with_suffix("").parts
-    below = parts[parts.index("config") + 1 :] if "config" in parts[:-1] else parts[-1:]
-    return str(Path("results", *below, config.modality))
+    return str(Path("results", *below_config(config.config), config.modality)) if config.config else ""
+
+
+def below_config(path):
+    """The parts of a config's path below config/, without its ending."""
+    parts = Path(path).with_suffix("").parts
+    return parts[parts.index("config") + 1 :] if "config" in parts[:-1] else parts[-1:]
 
 
 def without_place(values):
@@ -208,7 +214,8 @@ def blame(config, key):
 def make_feeder(config, store, key, device, split=None):
     """The feeder of train_feeder_args or test_feeder_args; split: clip indices in place of the named split."""
     arguments = {"split": "train" if key == "train_feeder_args" else "test", **getattr(config, key)}
-    arguments.pop("repeat", None)
+    if key == "train_feeder_args":
+        arguments.pop("repeat", None)  # of make_batches
     kind = FEEDERS[config.feeder]
     with blame(config, key):
         arguments = bind(kind, arguments, "arguments", skip=("data_path", "modality", "seed", "device"))
@@ -345,6 +352,12 @@ def train(config):
     claim = "resume" if saved else "overwrite" if config.overwrite else "new"
     with Recorder(config.work_dir, claim, team.writes) as recorder:
         options = {key: getattr(config, key) for key in OPTIONS if key not in UNSAVED}
+        if saved:  # what it started from
+            options |= {key: saved["config"].get(key, OPTIONS[key].default) for key in ("weights", "ignore_weights")}
+        extra = {"config": options, "class_count": train_set.class_count.tolist(), "classes": store.classes}
+        trainer = Trainer(model, batches, criterion, evaluate_selection, recorder, config, base_lr, extra, team)
+        if not saved:
+            trainer.save_last()  # before any other file: what is there can be continued
         recorder.begin(options, devices)
         where = describe(devices) + (f", {team.size} processes" if team.size > 1 else "")
         recorder.log(
@@ -353,13 +366,9 @@ def train(config):
             f"{' '.join(map(str, train_set.class_count))}; {len(test_set)} test clips; input {train_set.shape}\n"
             f"{batches.clips} clips and {len(batches)} batches an epoch; effective batch {effective}, lr {base_lr:g}"
         )
-        extra = {"config": options, "class_count": train_set.class_count.tolist(), "classes": store.classes}
-        trainer = Trainer(model, batches, criterion, evaluate_selection, recorder, config, base_lr, extra, team)
         if saved:
             trainer.resume(saved)
             recorder.log(f"continuing after epoch {trainer.epoch}, batch {trainer.step}")
-        else:
-            trainer.save_last()
         trainer.fit()
 
         test_score = scores["test"] if "test" in scores else score(model, test_set, config, team)
@@ -409,6 +418,7 @@ def load_last(config):
 def describe_test(config, store, feeder, scores, class_count, weights, epoch):
     """What test_metrics.json holds: the metrics, and what they were measured with."""
     facts = {"weights": weights, "epoch": epoch, "shots": config.shots, "classes": store.classes}
+    facts |= {"split": config.test_feeder_args.get("split", "test"), "clips": len(feeder)}
     facts |= {key: getattr(config, key) for key in POST_HOC if getattr(config, key)}
     return facts | evaluate(scores, feeder.label, class_count, config.shots)
 

@@ -4,7 +4,7 @@
 
 The config is the recipe that all methods share, a plain one; config/methods.yaml says what each changes in it. Methods
 get the same number of batches, to half an epoch: one whose epochs are longer gets fewer of them. Run directories are
-RESULTS/METHOD/MODALITY-SEED; a run that was stopped is continued, and one that is done stays. Several modalities are
+OUT/METHOD/MODALITY-SEED; a run that was stopped is continued, and one that is done stays. Several modalities are
 fused as well. Options of main.py that follow go to all runs: --num-epoch 8 --device cpu.
 """
 
@@ -17,7 +17,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import torch
@@ -269,16 +268,24 @@ def fuse(directory, streams, seed):
     return read_metrics(out)
 
 
-def report(benchmark, rows, commands):
+def environments(directories):
+    """Devices, versions of PyTorch and days of the runs in these directories, in words."""
+    found = [read_json(path) for path in (directory / "env.json" for directory in directories) if path.is_file()]
+    devices = sorted({", ".join(run["device"]) for run in found})
+    days = sorted({run["date"][:10] for run in found})
+    when = " to ".join(dict.fromkeys(days[:1] + days[-1:]))
+    return f"{', '.join(devices)}; PyTorch {', '.join(sorted({run['torch'] for run in found}))}; {when}"
+
+
+def report(benchmark, rows, commands, directories):
     """Print the table; write it, with the commands, and the picture of the first row and the three best others."""
     config, first = benchmark.config, next(iter(rows.values()))[0]
-    devices = {", ".join(read_json(path)["device"]) for path in benchmark.directory.glob("*/*/env.json")}
     seeds = sorted({len(runs) for runs in rows.values()})
     lines = [
         f"{config.model}; training clips {' '.join(map(str, first['count']))}; {benchmark.batches:,} batches of "
         f"{config.batch_size} clips, to half an epoch (what comes after another method has its own on top); last "
         f"epoch; number of seeds: {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))}. "
-        f"{', '.join(sorted(devices))}; PyTorch {torch.__version__}; {time.strftime('%Y-%m-%d')}.",
+        f"{environments(directories)}.",
         "",
         *table(rows),
     ]
@@ -298,10 +305,10 @@ def main(argv):
     parser.add_argument("--methods", nargs="+", default=[], help="names in config/methods.yaml [all]")
     parser.add_argument("--modalities", nargs="+", default=["joint"], choices=MODALITIES)
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    parser.add_argument("--out", type=Path, help="directory of runs, table and picture [results/long-tail/BENCHMARK]")
+    parser.add_argument("--out", type=Path, help="directory of runs, table and picture [results/long-tail/CONFIG]")
     parser.add_argument("--table-only", action="store_true", help="run nothing: the table of what is done")
     arguments, words = parser.parse_known_args(argv)
-    directory = arguments.out or Path("results", "long-tail", Path(arguments.config).parent.name)
+    directory = arguments.out or Path("results", "long-tail", *program.below_config(arguments.config))
     seeds, modalities = (list(dict.fromkeys(values)) for values in (arguments.seeds, arguments.modalities))
     methods = read_methods(METHODS, arguments.methods)
     given = command_line(program.OPTIONS, words, "")
@@ -318,7 +325,8 @@ def main(argv):
     rows = collect(benchmark, runs, methods, modalities, seeds)
     if not rows:
         raise ValueError(f"{directory} holds no results of these methods yet")
-    report(benchmark, rows, [run for (seed, *_), run in runs.items() if seed == seeds[0]])
+    commands = [run for (seed, *_), run in runs.items() if seed == seeds[0]]
+    report(benchmark, rows, commands, [run.directory for run in runs.values() if run.done()])
 
 
 if __name__ == "__main__":

@@ -79,7 +79,11 @@ def main(argv):
     parser.add_argument("--out", help="write the table to this file, too")
     parser.add_argument("--plot", help="draw the accuracy of every class over its training clips")
     arguments = parser.parse_args(argv)
-    rows = dict(parse_row(word) for word in arguments.rows)
+    rows = {}
+    for name, runs in map(parse_row, arguments.rows):
+        if name in rows:
+            raise ValueError(f"two rows are named {name!r}")
+        rows[name] = runs
     lines = table(rows)
     print("\n".join(lines))
     if arguments.out:
@@ -89,7 +93,8 @@ def main(argv):
         classes = next((run["classes"] for runs in rows.values() for run in runs if "classes" in run), None)
         if classes is None:
             raise ValueError("--plot needs a run directory among the rows: it knows the classes' names")
-        plot.per_class({name: mean_metrics(runs) for name, runs in rows.items()}, classes, arguments.plot)
+        means = {name: mean_metrics(runs) for name, runs in rows.items()}
+        plot.per_class(means, classes, arguments.plot)
 
 
 if __name__ == "__main__":

@@ -195,9 +195,10 @@ def test_label_errors(streams):
         (directory / "l.json").write_text(json.dumps(content))
         with pytest.raises(ValueError, match=message):
             main(["--joint-dir", str(scores), "--label", str(directory / "l.json")])
-    (directory / "l.npz").write_bytes(b"no archive")
-    with pytest.raises(ValueError, match="l.npz"):
-        main(["--joint-dir", str(scores), "--label", str(directory / "l.npz")])
+    for damaged in (b"no archive", b"PK\x03\x04 no archive"):
+        (directory / "l.npz").write_bytes(damaged)
+        with pytest.raises(ValueError, match="l.npz"):
+            main(["--joint-dir", str(scores), "--label", str(directory / "l.npz")])
 
 
 @pytest.mark.parametrize(

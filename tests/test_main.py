@@ -105,7 +105,20 @@ def test_a_test_takes_the_options_of_its_weights(config, tmp_path):
     main(["--phase", "test", "--weights", str(work / "last.pt"), "--device", "cpu"])
     assert same(trained, scores(work / "test-last")) and same(trained, scores(work))
     main(["--phase", "test", "--weights", str(work / "last.pt"), "--modality", "joint"])
-    assert not same(trained, scores(work / "test-last")) and same(trained, scores(work))
+    assert not same(trained, scores(work / "test-last-joint-test")) and same(trained, scores(work))
+
+
+def test_a_test_on_other_clips_leaves_the_runs_results_alone(config, tmp_path):
+    work = tmp_path / "run"
+    run(config, work, "--num-epoch", "1")
+    before = (work / "test_metrics.json").read_bytes()
+    main(["--phase", "test", "--weights", str(work / "runs.pt"), "--test-feeder-args", "split=train"])
+    other = json.loads((work / "test-runs-joint-train" / "test_metrics.json").read_text())
+    assert (other["split"], other["clips"]) == ("train", 15) and (work / "test_metrics.json").read_bytes() == before
+    assert (json.loads(before)["split"], json.loads(before)["clips"]) == ("test", 8)
+    words = ["--test-feeder-args", "split=train", "--save-score", "false"]
+    main(["--phase", "test", "--weights", str(work / "runs.pt"), *words])
+    assert not (work / "test-runs-joint-train" / "test_score.pkl").exists()
 
 
 def test_the_saved_config_runs_again_as_it_is(config, tmp_path):
@@ -229,6 +242,10 @@ def test_fine_tuning_from_weights(config, tmp_path, capsys):
     trained = scores(tmp_path / "b")  # the test of a fine-tuned model uses the classifier it has learned
     main(["--phase", "test", "--weights", str(tmp_path / "b" / "runs.pt")])
     assert same(trained, scores(tmp_path / "b"))
+    main(["--resume", "--work-dir", str(tmp_path / "b")])  # what it started from stays in its records
+    saved = yaml.safe_load((tmp_path / "b" / "config.yaml").read_text())
+    assert saved["weights"] == str(tmp_path / "a" / "runs.pt") and saved["ignore_weights"] == ["fc"]
+    assert checkpoint.load(tmp_path / "b" / "runs.pt")["config"]["weights"] == saved["weights"]
 
 
 def test_published_weights(config, golden, tmp_path, tiny_store):
@@ -372,7 +389,10 @@ def test_a_run_killed_in_its_first_epoch_can_be_resumed(config, tmp_path):
 
 def test_resume_takes_the_runs_own_config_and_refuses_another(config, tmp_path):
     run(config, tmp_path / "run")
+    command = json.loads((tmp_path / "run" / "env.json").read_text())["command"]
     assert main(["--resume", "--work-dir", str(tmp_path / "run")]) is None
+    environment = json.loads((tmp_path / "run" / "env.json").read_text())
+    assert environment["command"] == command and len(environment["resumed"]) == 1
     with pytest.raises(ValueError, match=r"--resume: base_lr is 0.2 now and was 0.1 in .*last.pt"):
         run(config, tmp_path / "run", "--resume", "--base-lr", "0.2")
     with pytest.raises(FileNotFoundError):
@@ -398,6 +418,7 @@ def test_resume_takes_the_runs_own_config_and_refuses_another(config, tmp_path):
         (["--train-feeder-args", "splitt=x"], r"train_feeder_args: arguments: unknown key splitt \(nearest: split\)"),
         (["--train-feeder-args", "num_person=two"], "train_feeder_args: arguments: num_person must be of type int"),
         (["--test-feeder-args", "num_person=2"], r"test clips are \(3, 8, 20, 2\) .* training clips \(3, 8, 20, 1\)"),
+        (["--test-feeder-args", "repeat=2"], "command line: test_feeder_args: arguments: unknown key repeat"),
         (
             ["--test-feeder-args", "transforms=[random_frames]"],
             "a test draws no random numbers, but random_frames does",
@@ -426,6 +447,23 @@ def test_bad_input(config, tmp_path, words, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         run(config, tmp_path / "run", *words)
     assert not (tmp_path / "run").exists()
+
+
+def test_what_was_never_begun_is_no_run(config, tmp_path, monkeypatch):
+    """The first file of a run is one to go on from; before it there is at most a log."""
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space"):
+        patched.setattr(Trainer, "save_last", full)
+        run(config, tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["log.txt"]
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space"):
+        patched.setattr(program.Recorder, "begin", full)
+        run(config, tmp_path / "run", "--num-epoch", "1")
+    main(["--config", str(config), "--work-dir", str(tmp_path / "run"), "--num-epoch", "1", "--resume"])
+    assert (tmp_path / "run" / "runs.pt").is_file()
 
 
 def test_a_directory_in_use(config, tmp_path):

@@ -94,13 +94,24 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+CHOICE = {"mixing_args": "mixing", "loss_args": "loss"}  # of a pair the first holds the arguments of the second
+
+
 def merge(under, over):
-    """`over` on top of `under`: dicts are merged, everything else is replaced."""
-    result = dict(under)
+    """`over` on top of `under`: dicts are merged, everything else is replaced. Another choice of a mixing or a loss
+    comes without the arguments of the one below.
+    """
+    result = {key: value for key, value in under.items() if not _replaced(key, under, over)}
     for key, value in over.items():
         both = isinstance(value, dict) and isinstance(result.get(key), dict)
         result[key] = merge(result[key], value) if both else value
     return result
+
+
+def _replaced(key, under, over):
+    """Whether `under` holds arguments of a choice that `over` makes otherwise."""
+    choice = CHOICE.get(key)
+    return choice in over and choice in under and over[choice] != under[choice]
 
 
 def resolve(options, layers):
@@ -111,6 +122,9 @@ def resolve(options, layers):
     values = {name: option.default for name, option in options.items()}
     origin = dict.fromkeys(options, "default")
     for layer, where in layers:
+        chosen = {name: value for name, value in values.items() if origin[name] != "default"}
+        for name in [name for name in chosen if _replaced(name, chosen, layer)]:
+            values[name], origin[name] = options[name].default, "default"
         for name, value in layer.items():
             if name not in options:
                 raise ValueError(f"{where}: unknown key {name}{nearest(name, options)}")

@@ -2,7 +2,8 @@
 
 Every process makes the whole batch, which costs little, and sends its own rows through the model; the outputs are
 gathered, and every process computes the loss of the whole batch. So a training is the same, to rounding, by however
-many processes, whatever the loss, the mixing and the sampler. Only batch norm sees but its own rows, unless --sync-bn.
+many processes, whatever the loss, the mixing and the sampler. Only batch norm sees but its own rows, unless --sync-bn,
+and dropout draws otherwise in each.
 """
 
 import os

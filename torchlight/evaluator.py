@@ -57,7 +57,7 @@ def evaluate(score, label, class_count, shots):
 
 
 def write_test(recorder, names, score, label, metrics, save_score=True):
-    """Write test_score.pkl, test_label.json, test_metrics.json, per_class.csv and the pictures.
+    """Write test_score.pkl (if save_score), test_label.json, test_metrics.json, per_class.csv and the pictures.
 
     metrics: as from evaluate, with the names of the `classes`.
     """
@@ -66,6 +66,8 @@ def write_test(recorder, names, score, label, metrics, save_score=True):
     if save_score:
         with replacing(recorder.path("test_score.pkl")) as file:
             pickle.dump(dict(zip(names, score.astype(np.float32), strict=True)), file)
+    else:
+        recorder.path("test_score.pkl").unlink(missing_ok=True)  # of an earlier test
     write_json(recorder.path("test_metrics.json"), {k: v for k, v in metrics.items() if k != "confusion"})
     with replacing(recorder.path("per_class.csv"), "w") as file:
         table = csv.writer(file, lineterminator="\n")

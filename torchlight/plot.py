@@ -59,9 +59,10 @@ def confusion(metrics, classes, path):
 def per_class(results, classes, path):
     """Bars of per-class accuracy, classes by falling number of training clips, those numbers behind them.
 
-    results: {name: metrics}, one or several side by side, all of the same training set.
+    results: {name: metrics}, one or several side by side, all of the same training set; foreign ones may come without
+    `count`, but not all of them.
     """
-    count = np.asarray(next(iter(results.values()))["count"])
+    count = np.asarray(next(metrics["count"] for metrics in results.values() if metrics["count"]))
     order = np.argsort(-count, kind="stable")
     K = len(order)
     figure, axes = plt.subplots(figsize=(min(max(7, 0.55 * K), 26), 4))

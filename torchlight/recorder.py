@@ -15,7 +15,7 @@ import yaml
 from tensorboardX import SummaryWriter
 
 from . import checkpoint
-from .files import replacing, write_json
+from .files import read_json, replacing, write_json
 
 RUN_FILES = (
     "config.yaml", "env.json", "log.txt", "metrics.jsonl", "last.pt", "best.pt", "runs.pt", "test_score.pkl",
@@ -34,19 +34,20 @@ class Recorder:
     """
 
     def __init__(self, directory, claim="new", writes=True):
-        self.directory, self.writes = Path(directory), writes
+        self.directory, self.writes, self.resumed = Path(directory), writes, claim == "resume"
         self.history = []
         self._board = None
         if not writes:
             return
         if claim in ("new", "overwrite"):
             present = [path for pattern in RUN_FILES for path in self.directory.glob(pattern)]
-            if present and claim == "new":
+            run = [path.name for path in present if path.name != "log.txt"]  # that alone is of one that never began
+            if run and claim == "new":
                 raise ValueError(
-                    f"{directory} already holds a run ({present[0].name}); --resume continues it, "
+                    f"{directory} already holds a run ({run[0]}); --resume continues it, "
                     "--overwrite starts it anew, --work-dir takes another place"
                 )
-            for path in present:
+            for path in present if claim == "overwrite" else ():
                 path.unlink()
         self.directory.mkdir(parents=True, exist_ok=True)
 
@@ -63,13 +64,17 @@ class Recorder:
 
     def begin(self, config, devices):
         """config.yaml: every option of this run; it runs again as it is. env.json: versions, device, git commit and
-        command line.
+        command line; of each time it was resumed, too, under `resumed`.
         """
         if not self.writes:
             return
         with replacing(self.path("config.yaml"), "w") as file:
             yaml.safe_dump(config, file, sort_keys=False, allow_unicode=True)
-        write_json(self.path("env.json"), environment(devices))
+        now, path = environment(devices), self.path("env.json")
+        if self.resumed and path.is_file():
+            began = read_json(path)
+            now = began | {"resumed": [*began.get("resumed", []), now]}
+        write_json(path, now)
 
     def save(self, state, name):
         """Write a checkpoint."""

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -92,9 +93,14 @@ def test_runs_what_is_missing_and_writes_the_table(recipe, tmp_path, in_process)
     crt = json.loads((out / "classifier-re-training" / "joint-1" / "test_metrics.json").read_text())
     assert crt["epoch"] == 1
 
+    environment = out / "reverse-sampling" / "joint-1" / "env.json"
+    earlier = json.loads(environment.read_text()) | {"torch": "2.4.0", "date": "2025-01-01T10:00:00+0000"}
+    environment.write_text(json.dumps(earlier))
     before = set(out.rglob("*"))
     long_tail.main([*words, "--table-only"])
     assert set(out.rglob("*")) == before
+    text = (out / "table.md").read_text()
+    assert re.search(r"cpu; PyTorch 2\.13\S*, 2\.4\.0; 2025-01-01 to 20\d\d-\d\d-\d\d\.", text)
     for more in ([], ["--table-only"]):
         with pytest.raises(ValueError, match="cross-entropy/joint-1 holds a run with base_lr 0.1, but now it is 0.2"):
             long_tail.main([*words, "--base-lr", "0.2", *more])

@@ -33,6 +33,13 @@ def test_rows_seeds_and_empty_groups(tmp_path, capsys):
     assert (tmp_path / "t.md").read_text().splitlines() == lines and (tmp_path / "p.png").stat().st_size > 5000
 
 
+def test_foreign_scores_have_no_training_clips(tmp_path):
+    """The picture takes their numbers from the runs beside them."""
+    foreign, own = run(tmp_path / "foreign", "ensemble_metrics.json", count=None), run(tmp_path / "own")
+    main([f"release={foreign}", f"ours={own}", "--plot", str(tmp_path / "p.png")])
+    assert (tmp_path / "p.png").stat().st_size > 5000
+
+
 def test_errors(tmp_path):
     fused = run(tmp_path / "fused", "ensemble_metrics.json")
     broken = tmp_path / "broken"
@@ -42,6 +49,7 @@ def test_errors(tmp_path):
         (["CE"], "a row is NAME=DIRECTORY"),
         ([f"CE={fused}", "--plot", str(tmp_path / "p.png")], "needs a run directory among the rows"),
         ([f"CE={tmp_path / 'absent'}"], "holds no test_metrics.json"),
+        ([f"CE={fused}", f"CE={fused}"], "two rows are named 'CE'"),
         ([], "are required: NAME=DIR"),
         ([f"CE={broken}"], "test_metrics.json: lacks some of top1"),
     ):

@@ -44,6 +44,21 @@ def test_priority(tmp_path):
     assert config.origin["base_lr"] == "over.yaml" and config.origin["model_args"] == "command line"
 
 
+def test_another_loss_comes_without_the_arguments_of_the_one_below(tmp_path):
+    options = {"loss": Option(str, "cross-entropy", ""), "loss_args": Option(dict, {}, "")}
+    (tmp_path / "a.yaml").write_text("loss: focal\nloss_args: {gamma: 2}\n")
+    (tmp_path / "b.yaml").write_text("base: a.yaml\nloss: ldam\nloss_args: {scale: 20}\n")
+    (tmp_path / "same.yaml").write_text("base: a.yaml\nloss: focal\nloss_args: {alpha: 1}\n")
+    assert read_yaml(tmp_path / "b.yaml") == {"loss": "ldam", "loss_args": {"scale": 20}}
+    assert read_yaml(tmp_path / "same.yaml") == {"loss": "focal", "loss_args": {"gamma": 2, "alpha": 1}}
+    layer = (read_yaml(tmp_path / "a.yaml"), "a.yaml")
+    assert resolve(options, [layer]).loss_args == {"gamma": 2}
+    config = resolve(options, [layer, ({"loss": "kps"}, "command line")])
+    assert (config.loss, config.loss_args, config.origin["loss_args"]) == ("kps", {}, "default")
+    smoothing = ({"loss_args": {"smoothing": 0.1}}, "x.yaml")
+    assert resolve(options, [smoothing, ({"loss": "focal"}, "command line")]).loss_args == {"smoothing": 0.1}
+
+
 def test_yaml_numbers_without_a_dot_are_numbers():
     assert parse(layers=[({"base_lr": "5e-4"}, "x.yaml")]).base_lr == 5e-4
 
