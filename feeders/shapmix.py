@@ -109,13 +109,12 @@ class ShapMix:
             company = {rest[i] for i in order[: self._draw(rng, 0, len(rest) + 1, x.device)]}
         training = self.model.training
         self.model.eval()
-        seen = []
-        for parts in (self.sets[s] | company, company):
-            joints = self._joints(parts).to(x.device)[:, None]  # V, 1
-            logits = self.model(self.render(torch.where(joints, x, self.mean)))
-            seen.append(logits.float().softmax(dim=1).gather(1, label[:, None])[:, 0])
+        joints = [self._joints(parts).to(x.device)[:, None] for parts in (self.sets[s] | company, company)]  # V, 1 each
+        seen = torch.cat([torch.where(shown, x, self.mean) for shown in joints])
+        logits = self.model(self.render(seen))
         self.model.train(training)
-        gain = (seen[0] - seen[1]).relu() * 10 / self.joints[s].sum().to(x.device)
+        with_s, without = logits.float().softmax(dim=1).gather(1, label.repeat(2)[:, None])[:, 0].chunk(2)
+        gain = (with_s - without).relu() * 10 / self.joints[s].sum().to(x.device)
         momentum = self.momentum if epoch > self.naive_epoch else 0.0
         for c, value in zip(label.tolist(), gain.tolist(), strict=True):
             self.saliency[c, s] = momentum * self.saliency[c, s] + (1 - momentum) * value
