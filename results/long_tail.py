@@ -242,13 +242,13 @@ def without(words, *flags):
 
 
 def collect(benchmark, runs, methods, modalities, seeds):
-    """{row of the table: metrics of its seeds}, of the runs that are done; several modalities are fused, too."""
+    """{row of the table: metrics of its seeds}, of the runs, which are done; several modalities are fused, too."""
     rows = {}
     for method in methods:
         done = {}
         for modality in modalities:
-            of_seed = {seed: runs[seed, method, modality] for seed in seeds}
-            done[modality] = {seed: run.directory for seed, run in of_seed.items() if run.done()}
+            of_seed = {seed: runs.get((seed, method, modality)) for seed in seeds}
+            done[modality] = {seed: run.directory for seed, run in of_seed.items() if run}
             rows[f"{method}, {modality}"] = [read_metrics(directory) for directory in done[modality].values()]
         if len(modalities) > 1:
             whole = [seed for seed in seeds if all(seed in of for of in done.values())]
@@ -322,11 +322,12 @@ def main(argv):
     for run in runs.values() if not arguments.table_only else ():
         if not run.done():
             run.carry_out()
-    rows = collect(benchmark, runs, methods, modalities, seeds)
+    done = {key: run for key, run in runs.items() if run.done()}
+    rows = collect(benchmark, done, methods, modalities, seeds)
     if not rows:
         raise ValueError(f"{directory} holds no results of these methods yet")
     commands = [run for (seed, *_), run in runs.items() if seed == seeds[0]]
-    report(benchmark, rows, commands, [run.directory for run in runs.values() if run.done()])
+    report(benchmark, rows, commands, [run.directory for run in done.values()])
 
 
 if __name__ == "__main__":

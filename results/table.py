@@ -93,8 +93,7 @@ def main(argv):
         classes = next((run["classes"] for runs in rows.values() for run in runs if "classes" in run), None)
         if classes is None:
             raise ValueError("--plot needs a run directory among the rows: it knows the classes' names")
-        means = {name: mean_metrics(runs) for name, runs in rows.items()}
-        plot.per_class(means, classes, arguments.plot)
+        plot.per_class({name: mean_metrics(runs) for name, runs in rows.items()}, classes, arguments.plot)
 
 
 if __name__ == "__main__":

@@ -119,19 +119,17 @@ def resolve(options, layers):
 
     Returns a namespace with an attribute for every option, and `origin`: {option: where its value comes from}.
     """
-    values = {name: option.default for name, option in options.items()}
-    origin = dict.fromkeys(options, "default")
+    given, origin = {}, {}
     for layer, where in layers:
-        chosen = {name: value for name, value in values.items() if origin[name] != "default"}
-        for name in [name for name in chosen if _replaced(name, chosen, layer)]:
-            values[name], origin[name] = options[name].default, "default"
+        checked = {}
         for name, value in layer.items():
             if name not in options:
                 raise ValueError(f"{where}: unknown key {name}{nearest(name, options)}")
-            value = convert(value, options[name], name, where)
-            both = isinstance(value, dict) and isinstance(values[name], dict)
-            values[name] = merge(values[name], value) if both else value
+            checked[name] = convert(value, options[name], name, where)
             origin[name] = str(where)
+        given = merge(given, checked)
+    values = {name: given.get(name, option.default) for name, option in options.items()}
+    origin = {name: origin[name] if name in given else "default" for name in options}
     return SimpleNamespace(**values, origin=origin)
 
 

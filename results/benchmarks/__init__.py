@@ -16,14 +16,17 @@ def seconds(function, at_least=1.0):
     return min(times)
 
 
-def wall(function):
-    """The wall time of one call, in seconds."""
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
+def turns(functions, rounds):
+    """The wall times of each function, lists over the rounds, in which they take turns: other programs may run."""
+    times = []
+    for _ in range(rounds):
+        for function in functions:
+            start = time.perf_counter()
+            function()
+            times.append(time.perf_counter() - start)
+    return [times[i :: len(functions)] for i in range(len(functions))]
 
 
 def in_turns(functions, rounds=5):
-    """The shortest wall time of each function in so many rounds, in which they take turns: other programs may run."""
-    times = [wall(function) for _ in range(rounds) for function in functions]
-    return [min(times[i :: len(functions)]) for i in range(len(functions))]
+    """The shortest wall time of each function in so many rounds of `turns`."""
+    return [min(times) for times in turns(functions, rounds)]

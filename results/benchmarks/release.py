@@ -1,7 +1,7 @@
 """Against CTR-GCN's release: its code, in a process of its own, and ours take turns at the same work.
 
-The process reads what to do from its standard input (a word and the path of a batch) and answers with the seconds it
-took. Its NW-UCLA feeder is measured if its clips are where its README wants them, data/NW-UCLA/all_sqe.
+The process reads from its standard input what to do, and answers when it is done. Its NW-UCLA feeder is measured if
+its clips are where its README wants them, data/NW-UCLA/all_sqe.
 """
 
 import subprocess
@@ -20,7 +20,7 @@ from model.pretrained import from_published
 from torchlight.config import read_yaml
 from torchlight.fold import fold
 
-from . import ROOT, wall
+from . import ROOT, turns
 from .feeder import go_through
 from .models import SHAPES, Step, Test
 
@@ -28,17 +28,15 @@ STORE = ROOT / "data" / "nw-ucla.h5"
 CLIPS = Path("data", "NW-UCLA", "all_sqe")
 GRAPHS = {"NW-UCLA": "graph.ucla.Graph", "NTU RGB+D": "graph.ntu_rgb_d.Graph"}
 BATCH = 16
+DONE = "[done]"  # what the process answers
 
 RELEASE = """
-import sys, time
+import sys
 import torch
 import yaml
 from model.ctrgcn import Model
 
 torch.set_num_threads(int(sys.argv[1]))
-def say(what):
-    print("answer", what, flush=True)
-
 def model(num_class, num_point, num_person, graph, path):
     net = Model(num_class, num_point, num_person, graph, {"labeling_mode": "spatial"})
     x, target = torch.load(path)["batch"]
@@ -68,15 +66,14 @@ def feeder():
     return {"epoch": epoch}
 
 calls = {}
+DONE = sys.argv[2]
 for line in sys.stdin:
     word, *arguments = line.rstrip("\\n").split("\\t")
     if word in ("model", "feeder"):
         calls = globals()[word](*(int(a) if a.isdigit() else a for a in arguments))
-        say("ready")
     else:
-        begin = time.perf_counter()
         calls[word]()
-        say(time.perf_counter() - begin)
+    print(DONE, flush=True)
 """
 
 
@@ -87,28 +84,23 @@ class Release:
         if not (Path(directory) / "model" / "ctrgcn.py").is_file():
             raise ValueError(f"{directory}: not CTR-GCN's release, it has no model/ctrgcn.py")
         self.directory = directory
-        words = [sys.executable, "-c", RELEASE, str(torch.get_num_threads())]
+        words = [sys.executable, "-c", RELEASE, str(torch.get_num_threads()), DONE]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         self.process = subprocess.Popen(words, cwd=directory, text=True, **pipes)
 
     def __call__(self, *words):
-        """What it answers: seconds, or "ready"."""
+        """Let it do this, and wait for it."""
         with suppress(BrokenPipeError):  # its last line says why
             print(*words, sep="\t", file=self.process.stdin, flush=True)
         line = "it stopped"
         for line in self.process.stdout:
-            if line.startswith("answer "):
-                return line.split()[1]
+            if line == f"{DONE}\n":
+                return
         raise ValueError(f"{self.directory}: {line.strip()}")
 
     def close(self):
         self.process.kill()
         self.process.communicate()
-
-
-def turns(ours, theirs, rounds):
-    """(seconds of ours, of theirs), lists over the rounds, in which the two take turns."""
-    return zip(*((wall(ours), float(theirs())) for _ in range(rounds)), strict=True)
 
 
 def row(what, work, ours, theirs, goal):
@@ -126,9 +118,9 @@ def rows(directory, rounds=9):
     try:
         for what in SHAPES:
             yield from models(release, what, rounds)
-        if not (Path(directory) / CLIPS).is_dir() or not STORE.is_file():
-            missing = STORE if (Path(directory) / CLIPS).is_dir() else Path(directory) / CLIPS
-            yield "against CTR-GCN's release: feeder, NW-UCLA", f"skipped: there is no {missing}", "10 x"
+        missing = [path for path in (Path(directory) / CLIPS, STORE) if not path.exists()]
+        if missing:
+            yield "against CTR-GCN's release: feeder, NW-UCLA", f"skipped: there is no {missing[0]}", "10 x"
         else:
             yield feeder(release, rounds)
     finally:
@@ -153,8 +145,8 @@ def models(release, what, rounds):
     step = Step(model, x, target)
     test(), step()
     name = f"CTR-GCN, {what}, batches of {BATCH}"
-    yield row(f"{name}: testing", BATCH, *turns(test, partial(release, "test"), rounds), "2 x")
-    yield row(f"{name}: training", BATCH, *turns(step, partial(release, "train"), rounds), "1.5 x")
+    yield row(f"{name}: testing", BATCH, *turns([test, partial(release, "test")], rounds), "2 x")
+    yield row(f"{name}: training", BATCH, *turns([step, partial(release, "train")], rounds), "1.5 x")
 
 
 def feeder(release, rounds):
@@ -163,5 +155,5 @@ def feeder(release, rounds):
     made = build_feeder(STORE, arguments["split"], transforms=arguments["transforms"])
     batches = TrainBatches(made, size, repeat=arguments["repeat"])
     release("feeder")
-    ours, theirs = turns(partial(go_through, batches.epoch, 0), partial(release, "epoch"), rounds)
+    ours, theirs = turns([partial(go_through, batches.epoch, 0), partial(release, "epoch")], rounds)
     return row(f"feeder, NW-UCLA, batches of {size}", len(batches) * size, ours, theirs, "10 x")
