@@ -1,7 +1,8 @@
-"""Train, test and profile models of skeleton-based action recognition.
+"""Train, test and profile models of skeleton-based action recognition, and use them on clips without labels.
 
 python main.py --config config/nw-ucla-lt/brl.yaml --modality joint
 python main.py --phase test --weights results/nw-ucla-lt/brl/joint/runs.pt
+python main.py --phase predict --weights results/nw-ucla-lt/brl/joint/runs.pt --data-path data/mine.h5
 python main.py --phase profile
 """
 
@@ -24,7 +25,7 @@ from torchlight.config import Option, bind, command_line, read_yaml, resolve
 from torchlight.device import bare, counted_generator, counted_seed, parse_device, place
 from torchlight.distributed import ALONE
 from torchlight.errors import guarded
-from torchlight.evaluator import evaluate, predict, write_test
+from torchlight.evaluator import evaluate, predict, write_predictions, write_test
 from torchlight.metrics import format_summary
 from torchlight.profiler import COLUMNS, profile
 from torchlight.recorder import Recorder
@@ -33,9 +34,9 @@ from torchlight.trainer import AMP, Trainer
 OPTIONS = {
     # what to do
     "config": Option(str, "", "YAML file with any of these options"),
-    "phase": Option(str, "train", "what to do", ("train", "test", "profile")),
-    "work_dir": Option(str, "", "run directory [results/CONFIG/MODALITY; in a test that of the weights]"),
-    "weights": Option(str, "", "weights to start from or to test: ours or a published checkpoint"),
+    "phase": Option(str, "train", "what to do", ("train", "test", "predict", "profile")),
+    "work_dir": Option(str, "", "run directory [results/CONFIG/MODALITY; in a test that of the weights or below it]"),
+    "weights": Option(str, "", "weights to start from, to test or to use: ours or a published checkpoint"),
     "ignore_weights": Option(list, [], "leave out weights whose name contains one of these words"),
     "resume": Option(bool, False, "continue the run in the run directory"),
     "overwrite": Option(bool, False, "replace the run in the run directory"),
@@ -95,6 +96,7 @@ OPTIONS = {
     "save_score": Option(bool, True, "write test_score.pkl"),
 }  # fmt: skip
 UNSAVED = ("config", "phase", "resume", "overwrite")  # config.yaml leaves them to the command line that runs it again
+TRAINED = ("test", "predict")  # the phases of a trained model
 PLACE = (*UNSAVED, "work_dir", "weights", "ignore_weights", "device")  # a test or a resumed run does not inherit them
 POST_HOC = ("tau_norm", "adjust_logits")  # what a test does to a trained classifier
 TEST_DATA = ("data_path", "modality", "feeder", "test_feeder_args")  # what decides which clips a test sees
@@ -103,16 +105,17 @@ FREE = (*PLACE, "log_interval", "save_interval", "save_score")  # may change in 
 
 def main(argv):
     config = configure(argv)
-    return {"train": train, "test": test, "profile": profile_models}[config.phase](config)
+    phases = {"train": train, "test": test, "predict": predict_actions, "profile": profile_models}
+    return phases[config.phase](config)
 
 
 def configure(argv):
-    """All options: command line > YAML > defaults. A test of our own weights takes what they were trained with for
-    defaults, a resumed run without --config what is in its directory. Raises ValueError.
+    """All options: command line > YAML > defaults. A test or prediction of our own weights takes what they were trained
+    with for defaults, a resumed run without --config what is in its directory. Raises ValueError.
     """
     given = command_line(OPTIONS, argv, __doc__)
     layers, trained = [], None
-    if given.get("phase") == "test" and given.get("weights"):
+    if given.get("phase") in TRAINED and given.get("weights"):
         saved = checkpoint.load(given["weights"])
         if is_ours(saved):
             trained = saved["config"]
@@ -123,7 +126,7 @@ def configure(argv):
     if given.get("config"):
         layers.append((read_yaml(given["config"]), given["config"]))
     config = resolve(OPTIONS, [*layers, (given, "command line")])
-    if config.phase == "test" and config.origin["ignore_weights"] != "command line":
+    if config.phase in TRAINED and config.origin["ignore_weights"] != "command line":
         config.ignore_weights = []  # a recipe leaves out what a training started without; a test takes all
     config.work_dir = config.work_dir or default_work_dir(config, trained)
     check(config)
@@ -133,14 +136,14 @@ def configure(argv):
 def default_work_dir(config, trained=None):
     """Of a run: results/, the config's path below config/, the modality. Of a test: the run's own directory if it tests
     runs.pt on the clips of its config (trained), which is what the files there describe, and a directory below it for
-    any other weights or clips, or what is made of them.
+    any other weights or clips, or what is made of them, and for predictions.
     """
-    if config.phase == "test":
+    if config.phase in TRAINED:
         weights, changes = Path(config.weights), []
         if trained and any(getattr(config, key) != trained.get(key, OPTIONS[key].default) for key in TEST_DATA):
             changes.append(f"{config.modality}-{config.test_feeder_args.get('split', 'test')}")
         changes += [key.replace("_", "-") + f"-{getattr(config, key):g}" for key in POST_HOC if getattr(config, key)]
-        name = "-".join(["test", weights.stem, *changes])
+        name = "-".join([config.phase, weights.stem, *changes])
         return str(weights.parent if name == "test-runs" else weights.parent / name)
     return str(Path("results", *below_config(config.config), config.modality)) if config.config else ""
 
@@ -170,11 +173,11 @@ def check(config):
         raise ValueError("warm_up_epoch must be less than num_epoch")
     if not all(isinstance(word, str) for word in config.ignore_weights):
         raise ValueError(f"ignore_weights takes words, not {config.ignore_weights}")
-    if config.phase == "test" and (not config.weights or config.ignore_weights):
-        raise ValueError("--phase test needs --weights, and all of them: it takes no --ignore-weights")
+    if config.phase in TRAINED and (not config.weights or config.ignore_weights):
+        raise ValueError(f"--phase {config.phase} needs --weights, and all of them: it takes no --ignore-weights")
     for key in POST_HOC:
-        if getattr(config, key) and config.phase != "test":
-            raise ValueError(f"{key} changes a trained classifier: it is for --phase test")
+        if getattr(config, key) and config.phase not in TRAINED:
+            raise ValueError(f"{key} changes a trained classifier: it is for --phase test or predict")
     if config.classifier == "cosine" and config.loss != "ldam":
         raise ValueError("the cosine classifier is for the loss ldam, which scales its cosines")
     if config.freeze_backbone and config.cl_mode:
@@ -222,6 +225,11 @@ def make_feeder(config, store, key, device, split=None):
         if split is not None:
             arguments["split"] = split
         feeder = kind(store, modality=config.modality, seed=config.seed, device=device, **arguments)
+        unknown = feeder.label < 0
+        if unknown.any() and config.phase in ("train", "test"):
+            raise ValueError(
+                f"{store.path}: clip {feeder.names[unknown.argmax()]} has no label: it is for --phase predict"
+            )
         if key == "test_feeder_args" and feeder.random:
             raise ValueError(
                 f"a test draws no random numbers, but {', '.join(feeder.random)} does (uniform_frames: seed)"
@@ -434,6 +442,31 @@ def score(model, feeder, config, team=ALONE):
 def test(config):
     """Test --weights and write the files of a test."""
     team, devices = distributed.join(parse_device(config.device))
+    store, feeder, model, counts, epoch = load_trained(config, devices)
+    with Recorder(config.work_dir, "add", team.writes) as recorder:
+        scores = score(model, feeder, config, team)
+        if team.writes:
+            metrics = describe_test(config, store, feeder, scores, counts, config.weights, epoch)
+            write_test(recorder, feeder.names, scores, feeder.label, metrics, config.save_score)
+            recorder.log(f"{config.weights}, {len(feeder)} test clips: {format_summary(metrics)}")
+    distributed.leave()
+
+
+def predict_actions(config):
+    """Say what --weights take the clips of the test split for, which need no labels, and write predictions.csv."""
+    team, devices = distributed.join(parse_device(config.device))
+    store, feeder, model, _, _ = load_trained(config, devices)
+    with Recorder(config.work_dir, "add", team.writes) as recorder:
+        scores = score(model, feeder, config, team)
+        if team.writes:
+            write_predictions(recorder, feeder.names, scores, store.classes)
+    distributed.leave()
+
+
+def load_trained(config, devices):
+    """The store, the feeder of its test split, the model with --weights, and what that was trained with: the clips of
+    each class and the epochs (None if unknown).
+    """
     store = Store(config.data_path)
     feeder = make_feeder(config, store, "test_feeder_args", devices[0])
     model = make_model(config, feeder)
@@ -442,6 +475,8 @@ def test(config):
         counts, epoch = saved["class_count"], saved["epoch"]
         if saved["classes"] != store.classes:
             raise ValueError(f"{config.weights}: trained on other classes than {store.path} has")
+    elif config.phase == "predict" and not config.adjust_logits:
+        counts, epoch = None, None
     else:  # published weights do not say which clips they were trained on: presumably those of the config
         train_split = store.split(config.train_feeder_args.get("split", "train"))
         counts, epoch = class_count(store.label[train_split], len(store.classes)), None
@@ -449,14 +484,7 @@ def test(config):
         tau_normalise(model.fc, config.tau_norm)
     if config.adjust_logits:
         adjust_logits(model.fc, counts, config.adjust_logits)
-    model = place(model, devices)
-    with Recorder(config.work_dir, "add", team.writes) as recorder:
-        scores = score(model, feeder, config, team)
-        if team.writes:
-            metrics = describe_test(config, store, feeder, scores, counts, config.weights, epoch)
-            write_test(recorder, feeder.names, scores, feeder.label, metrics, config.save_score)
-            recorder.log(f"{config.weights}, {len(feeder)} test clips: {format_summary(metrics)}")
-    distributed.leave()
+    return store, feeder, place(model, devices), counts, epoch
 
 
 def profile_models(config):

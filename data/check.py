@@ -5,6 +5,7 @@ from collections import Counter
 
 import numpy as np
 
+from feeders.balance import class_count
 from feeders.store import Store
 
 TRAIN, TEST = 1, 2
@@ -119,8 +120,9 @@ def describe(store):
         f"mean {length.mean():.1f}), layout {store.layout.name}: {M} persons, {V} joints, channels {store.channels}"
     )
     for name, index in store.splits.items():
-        counts = np.bincount(store.label[index], minlength=len(store.classes))
-        print(f"  split {name}: {len(index)} clips, per class {summary(counts)}")
+        counts, unknown = class_count(store.label[index], len(store.classes)), int((store.label[index] < 0).sum())
+        more = f", {unknown} without a label" if unknown else ""
+        print(f"  split {name}: {len(index)} clips, per class {summary(counts)}{more}")
 
 
 def summary(counts):

@@ -11,7 +11,8 @@ The YAML's keys; paths are relative to it:
     manifest    a CSV file with the columns file, label, split; any other column holds whole numbers (subject, camera)
 
 In the manifest a file is a path below `clips`, without its suffix it is the clip's name; a label is a class's name or
-number, counted from 0; a split is train, test or any other name, or several with spaces between them.
+number, counted from 0, or empty where it is not known; a split is train, test or any other name, or several with spaces
+between them.
 
 A clip is a .npy, .npz (its array `keypoint`, or its only one) or .json file (nested lists, or a mapping with
 `keypoint`) of shape (T, V, C) or (T, M, V, C), or a .csv file with a frame a line: M x V x C numbers, person by person
@@ -177,7 +178,9 @@ def parse_file(cell):
 
 
 def parse_label(cell, classes):
-    """A class's name or number -> its number."""
+    """A class's name or number -> its number; nothing -> -1."""
+    if not cell:
+        return -1
     if cell in classes:
         return classes.index(cell)
     if re.fullmatch(r"[0-9]{1,9}", cell) and int(cell) < len(classes):

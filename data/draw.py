@@ -43,7 +43,8 @@ def draw_clips(store, indices, path, steps=8):
         axes.set(aspect="equal", xlim=(low[0] - 0.1 * step, high[0] + (steps - 1) * step + 0.1 * step))
         axes.axis("off")
         axes.set_anchor("W")
-        label = f"{store.classes[store.label[index]]}\n{len(clip)} frames"
+        name = store.classes[store.label[index]] if store.label[index] >= 0 else "no label"
+        label = f"{name}\n{len(clip)} frames"
         axes.annotate(label, (0, 0.5), (-8, 0), "axes fraction", "offset points", ha="right", va="center", fontsize=9)
     with replacing(path) as file:
         figure.savefig(file, format="png", dpi=110, bbox_inches="tight")

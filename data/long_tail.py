@@ -3,6 +3,7 @@
 import numpy as np
 
 from data import ntu
+from feeders.balance import class_count
 from feeders.store import Store, add_split
 from torchlight.files import read_names, replacing
 
@@ -61,14 +62,14 @@ def run(arguments):
         names = [store.name[i] for i in index]
         sizes = sizes_from(arguments, len(store.classes))
         chosen = long_tail(names, store.label[index], sizes, arguments.order or "name")
-        available = np.bincount(store.label[index], minlength=len(store.classes))
+        available = class_count(store.label[index], len(store.classes))
         for name, size, n in zip(store.classes, sizes, available, strict=True):
             if n < size:
                 print(f"note: {name} has only {n} of {size} clips")
     chosen = np.array([position[name] for name in chosen])
     add_split(store.path, arguments.name, chosen, arguments.overwrite)
     print(f"{store.path}: split {arguments.name}, {len(chosen)} clips")
-    print_counts(store.classes, np.bincount(store.label[chosen], minlength=len(store.classes)), arguments.shots)
+    print_counts(store.classes, class_count(store.label[chosen], len(store.classes)), arguments.shots)
 
 
 def write_long_tail_list(arguments):

@@ -5,8 +5,11 @@ import torch
 
 
 def class_count(label, num_class):
-    """Clips of each class, (K,) int64. The counts of the balanced losses and samplers come from here: from the data."""
-    return np.bincount(label, minlength=num_class)
+    """Clips of each class, (K,) int64; those without a label, -1, do not count.
+
+    The counts of the balanced losses and samplers come from here: from the data.
+    """
+    return np.bincount(label[label >= 0], minlength=num_class)
 
 
 def tail_classes(count):

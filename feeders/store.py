@@ -4,7 +4,7 @@
     offset     (N,) int64    first frame of each clip
     length     (N,) int32    its number of frames
     name       (N,) strings  unique
-    label      (N,) int64    0 to K - 1
+    label      (N,) int64    0 to K - 1; -1 where it is not known
     meta/...   (N,) int64    what the source knows: subject, camera, setup, replication
     split/...  int64         clips of a split, in order; names may have a slash (xsub/train)
 
@@ -103,7 +103,7 @@ class Store:
         for key in ("label", "offset", "length"):
             insist(len(getattr(self, key)) == N, f"{key} has {len(getattr(self, key))} entries for {N} clips")
         insist(len(set(self.name)) == N, "clip names are not unique")
-        outside = np.flatnonzero((self.label < 0) | (self.label >= K))
+        outside = np.flatnonzero((self.label < -1) | (self.label >= K))
         insist(
             not len(outside),
             f"clip {self.name[outside[0]] if len(outside) else ''} has label "
@@ -218,7 +218,8 @@ class StoreWriter:
             self._journal.flush()
 
     def add(self, name, label, keypoint, split=None, **meta):
-        """Add a clip: keypoint (T, M, V, C) with T >= 1, finite; label in range; meta: the same integers for all clips.
+        """Add a clip: keypoint (T, M, V, C) with T >= 1, finite; label in range, or -1 where it is not known; meta: the
+        same integers for all clips.
 
         split: the name, or names, of the splits it belongs to. Raises ValueError, naming the clip, and adds nothing.
         """
@@ -231,7 +232,7 @@ class StoreWriter:
         if not np.isfinite(keypoint).all():
             frame = int(np.flatnonzero(~np.isfinite(keypoint).all(axis=(1, 2, 3)))[0])
             raise ValueError(f"clip {name}: a coordinate of frame {frame} is not a finite number")
-        if not 0 <= label < self.num_class:
+        if not -1 <= label < self.num_class:
             raise ValueError(
                 f"clip {name}: label {label}; there are {self.num_class} classes, 0 to {self.num_class - 1}"
             )

@@ -50,10 +50,32 @@ def in_parts(model, x):
 
 def evaluate(score, label, class_count, shots):
     """evaluate_scores, with the cross-entropy `loss`. Raises FloatingPointError for scores that are not finite."""
-    if not np.isfinite(score).all():
-        raise FloatingPointError("the model's scores are not finite: its weights are damaged or the training diverged")
+    check_finite(score)
     loss = F.cross_entropy(torch.from_numpy(score), torch.as_tensor(label)).item()
     return {"loss": round(loss, 6), **evaluate_scores(score, label, class_count, shots)}
+
+
+def check_finite(score):
+    if not np.isfinite(score).all():
+        raise FloatingPointError("the model's scores are not finite: its weights are damaged or the training diverged")
+
+
+def write_predictions(recorder, names, score, classes, most=5, shown=10):
+    """Write predictions.csv, the `most` likeliest classes of each clip with their probabilities, and log the first
+    clips. Raises FloatingPointError for scores that are not finite.
+    """
+    check_finite(score)
+    order = np.argsort(-score, axis=1, kind="stable")[:, :most]
+    probability = torch.from_numpy(score).softmax(dim=1).numpy()
+    with replacing(recorder.path("predictions.csv"), "w") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["clip", "rank", "class", "probability"])
+        for i, name in enumerate(names):
+            found = [(classes[c], f"{probability[i, c]:.4f}") for c in order[i]]
+            table.writerows((name, rank, *what) for rank, what in enumerate(found, start=1))
+            if i < shown:
+                recorder.log(f"{name}: " + ", ".join(f"{action} {share}" for action, share in found))
+    recorder.log(f"{len(names)} clips: {recorder.path('predictions.csv')}")
 
 
 def write_test(recorder, names, score, label, metrics, save_score=True):

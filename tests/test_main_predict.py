@@ -1,0 +1,104 @@
+import csv
+import pickle
+
+import numpy as np
+import pytest
+import yaml
+
+from data import prepare
+from feeders import Store, StoreWriter
+from main import main
+
+
+@pytest.fixture
+def run(tmp_path, tiny_store):
+    """The directory of a run on the tiny store."""
+    path, directory = tmp_path / "tiny.yaml", tmp_path / "run"
+    transforms = ["center", "min_max", {"linspace_frames": {"length": 8}}]
+    content = {
+        "data_path": str(tiny_store), "train_feeder_args": {"transforms": transforms},
+        "test_feeder_args": {"transforms": transforms}, "model_args": {"base_channels": 8}, "num_epoch": 1,
+        "device": ["cpu"],
+    }  # fmt: skip
+    path.write_text(yaml.safe_dump(content))
+    main(["--config", str(path), "--work-dir", str(directory)])
+    return directory
+
+
+@pytest.fixture
+def unlabelled(tmp_path, tiny_store):
+    """A store of the tiny one's test clips, without labels: split new."""
+    tiny, path = Store(tiny_store), tmp_path / "new.h5"
+    with StoreWriter(path, "ucla", tiny.classes, source="test") as writer:
+        for i in tiny.split("test"):
+            writer.add(tiny.name[i], -1, tiny.clip(i), "new")
+    return path
+
+
+def predict(run, *words):
+    main(["--phase", "predict", "--weights", str(run / "runs.pt"), "--device", "cpu", *words])
+
+
+def read(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_clips_without_labels_get_the_probabilities_of_the_test(run, unlabelled, tiny_store, capsys):
+    files = {path.name for path in run.iterdir()}
+    predict(run, "--data-path", str(unlabelled), "--test-feeder-args", "split=new")
+    assert {path.name for path in run.iterdir()} - files == {"predict-runs-joint-new"}
+    rows = read(run / "predict-runs-joint-new" / "predictions.csv")
+    score, classes = pickle.loads((run / "test_score.pkl").read_bytes()), Store(tiny_store).classes
+    assert [row["clip"] for row in rows] == [name for name in score for _ in classes]
+    assert [row["rank"] for row in rows] == list("1234") * len(score)
+    for name, logits in score.items():
+        found = [(row["class"], float(row["probability"])) for row in rows if row["clip"] == name]
+        order = np.argsort(-logits, kind="stable")
+        assert [name for name, _ in found] == [classes[c] for c in order]
+        shares = np.exp(logits[order] - logits.max())
+        shares /= shares.sum()
+        np.testing.assert_allclose([share for _, share in found], shares, atol=1e-4)
+    shown = capsys.readouterr().out
+    assert f"test_0_0: {rows[0]['class']} {rows[0]['probability']}, " in shown and "8 clips: " in shown
+
+
+def test_labels_are_not_needed_but_may_be_there(run):
+    predict(run)
+    assert len(read(run / "predict-runs" / "predictions.csv")) == 8 * 4
+
+
+def test_only_a_prediction_takes_clips_without_labels(run, unlabelled):
+    words = ["--data-path", str(unlabelled), "--device", "cpu", "--test-feeder-args", "split=new"]
+    with pytest.raises(ValueError, match="new.h5: clip test_0_0 has no label: it is for --phase predict"):
+        main(["--phase", "test", "--weights", str(run / "runs.pt"), *words])
+    config = ["--config", str(run / "config.yaml"), "--work-dir", str(run.parent / "other")]
+    with pytest.raises(ValueError, match="clip test_0_0 has no label"):
+        main([*config, *words, "--train-feeder-args", "split=new"])
+    assert not (run.parent / "other").exists()
+
+
+def test_other_classes_and_no_weights_are_refused(run, tmp_path, tiny_store):
+    tiny, path = Store(tiny_store), tmp_path / "other.h5"
+    with StoreWriter(path, "ucla", ["a", "b"], source="test") as writer:
+        writer.add("clip", -1, tiny.clip(0), "test")
+    with pytest.raises(ValueError, match="runs.pt: the weights do not fit the model; 2 of another shape: fc.weight"):
+        predict(run, "--data-path", str(path))
+    with pytest.raises(ValueError, match="--phase predict needs --weights"):
+        main(["--phase", "predict", "--data-path", str(path)])
+    assert not list(run.glob("predict*"))
+
+
+def test_a_manifest_without_labels(run, tmp_path, tiny_store, capsys):
+    tiny = Store(tiny_store)
+    (tmp_path / "clips").mkdir()
+    np.save(tmp_path / "clips" / "mine.npy", tiny.clip(0))
+    (tmp_path / "list.csv").write_text("file,label,split\nmine.npy,,test\n")
+    about = {"layout": "ucla", "classes": tiny.classes, "clips": "clips", "manifest": "list.csv"}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(about))
+    prepare.main(["custom", "--source", str(tmp_path / "mine.yaml"), "--out", str(tmp_path / "mine.h5")])
+    assert "split test: 1 clips, per class 0 0 0 0, 1 without a label" in capsys.readouterr().out
+    prepare.main(["check", str(tmp_path / "mine.h5"), "--plot", str(tmp_path / "mine.png"), "--each-class"])
+    assert (tmp_path / "mine.png").is_file()
+    predict(run, "--data-path", str(tmp_path / "mine.h5"))
+    assert read(run / "predict-runs-joint-test" / "predictions.csv")[0]["clip"] == "mine"
