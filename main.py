@@ -1,8 +1,9 @@
-"""Train, test and profile models of skeleton-based action recognition, and use them on clips without labels.
+"""Train, test, use, export and profile models of skeleton-based action recognition.
 
 python main.py --config config/nw-ucla-lt/brl.yaml --modality joint
 python main.py --phase test --weights results/nw-ucla-lt/brl/joint/runs.pt
 python main.py --phase predict --weights results/nw-ucla-lt/brl/joint/runs.pt --data-path data/mine.h5
+python main.py --phase export --weights results/nw-ucla-lt/brl/joint/runs.pt
 python main.py --phase profile
 """
 
@@ -26,6 +27,7 @@ from torchlight.device import bare, counted_generator, counted_seed, parse_devic
 from torchlight.distributed import ALONE
 from torchlight.errors import guarded
 from torchlight.evaluator import evaluate, predict, write_predictions, write_test
+from torchlight.exporter import export
 from torchlight.metrics import format_summary
 from torchlight.profiler import COLUMNS, profile
 from torchlight.recorder import Recorder
@@ -34,7 +36,7 @@ from torchlight.trainer import AMP, Trainer
 OPTIONS = {
     # what to do
     "config": Option(str, "", "YAML file with any of these options"),
-    "phase": Option(str, "train", "what to do", ("train", "test", "predict", "profile")),
+    "phase": Option(str, "train", "what to do", ("train", "test", "predict", "export", "profile")),
     "work_dir": Option(str, "", "run directory [results/CONFIG/MODALITY; in a test that of the weights or below it]"),
     "weights": Option(str, "", "weights to start from, to test or to use: ours or a published checkpoint"),
     "ignore_weights": Option(list, [], "leave out weights whose name contains one of these words"),
@@ -96,7 +98,7 @@ OPTIONS = {
     "save_score": Option(bool, True, "write test_score.pkl"),
 }  # fmt: skip
 UNSAVED = ("config", "phase", "resume", "overwrite")  # config.yaml leaves them to the command line that runs it again
-TRAINED = ("test", "predict")  # the phases of a trained model
+TRAINED = ("test", "predict", "export")  # the phases of a trained model
 PLACE = (*UNSAVED, "work_dir", "weights", "ignore_weights", "device")  # a test or a resumed run does not inherit them
 POST_HOC = ("tau_norm", "adjust_logits")  # what a test does to a trained classifier
 TEST_DATA = ("data_path", "modality", "feeder", "test_feeder_args")  # what decides which clips a test sees
@@ -105,13 +107,13 @@ FREE = (*PLACE, "log_interval", "save_interval", "save_score")  # may change in 
 
 def main(argv):
     config = configure(argv)
-    phases = {"train": train, "test": test, "predict": predict_actions, "profile": profile_models}
-    return phases[config.phase](config)
+    phases = {"train": train, "test": test, "predict": predict_actions, "export": export_model}
+    return (phases | {"profile": profile_models})[config.phase](config)
 
 
 def configure(argv):
-    """All options: command line > YAML > defaults. A test or prediction of our own weights takes what they were trained
-    with for defaults, a resumed run without --config what is in its directory. Raises ValueError.
+    """All options: command line > YAML > defaults. A test, prediction or export of our own weights takes what they were
+    trained with for defaults, a resumed run without --config what is in its directory. Raises ValueError.
     """
     given = command_line(OPTIONS, argv, __doc__)
     layers, trained = [], None
@@ -136,7 +138,7 @@ def configure(argv):
 def default_work_dir(config, trained=None):
     """Of a run: results/, the config's path below config/, the modality. Of a test: the run's own directory if it tests
     runs.pt on the clips of its config (trained), which is what the files there describe, and a directory below it for
-    any other weights or clips, or what is made of them, and for predictions.
+    any other weights or clips, or what is made of them. For predictions and programs such a directory as well.
     """
     if config.phase in TRAINED:
         weights, changes = Path(config.weights), []
@@ -177,7 +179,7 @@ def check(config):
         raise ValueError(f"--phase {config.phase} needs --weights, and all of them: it takes no --ignore-weights")
     for key in POST_HOC:
         if getattr(config, key) and config.phase not in TRAINED:
-            raise ValueError(f"{key} changes a trained classifier: it is for --phase test or predict")
+            raise ValueError(f"{key} changes a trained classifier: it is for --phase {', '.join(TRAINED)}")
     if config.classifier == "cosine" and config.loss != "ldam":
         raise ValueError("the cosine classifier is for the loss ldam, which scales its cosines")
     if config.freeze_backbone and config.cl_mode:
@@ -463,6 +465,22 @@ def predict_actions(config):
     distributed.leave()
 
 
+def export_model(config):
+    """Write the model with --weights as a program, model.pt2, and compare the two on clips of the test split."""
+    device = torch.device("cpu")
+    store, feeder, model, _, _ = load_trained(config, [device])
+    x, _ = feeder.batch(range(min(4, len(feeder))))
+    facts = {"weights": config.weights, "axes": f"N, {feeder.axes}", "shape": ["N", *feeder.shape]}
+    facts |= {"modality": config.modality, "test_feeder_args": config.test_feeder_args, "classes": store.classes}
+    with Recorder(config.work_dir, "add") as recorder:
+        path = recorder.path("model.pt2")
+        apart = export(model, torch.cat([x, x]), path, facts)
+        recorder.log(
+            f"{path}: input ({facts['axes']}) = ({', '.join(map(str, facts['shape']))}), {len(store.classes)} logits, "
+            f"which differ from {config.weights} by at most {apart:.1e} of the largest"
+        )
+
+
 def load_trained(config, devices):
     """The store, the feeder of its test split, the model with --weights, and what that was trained with: the clips of
     each class and the epochs (None if unknown).
@@ -475,7 +493,7 @@ def load_trained(config, devices):
         counts, epoch = saved["class_count"], saved["epoch"]
         if saved["classes"] != store.classes:
             raise ValueError(f"{config.weights}: trained on other classes than {store.path} has")
-    elif config.phase == "predict" and not config.adjust_logits:
+    elif config.phase != "test" and not config.adjust_logits:
         counts, epoch = None, None
     else:  # published weights do not say which clips they were trained on: presumably those of the config
         train_split = store.split(config.train_feeder_args.get("split", "train"))

@@ -39,7 +39,7 @@ def adjacency_scales(near, num_scales):
 def gather(x, A, stride):
     """Convolution over time whose channels are joints: x (N, U, T), A (V, U, window) -> (N, V, ceil(T / stride))"""
     if A.shape[2] == 1:  # conv1d is slower than a matrix product
-        return torch.bmm(A[:, :, 0].expand(len(x), -1, -1), x[:, :, ::stride])
+        return torch.bmm(A[:, :, 0].expand(x.shape[0], -1, -1), x[:, :, ::stride])
     return F.conv1d(x, A.contiguous(), stride=stride, padding=A.shape[2] // 2)
 
 

@@ -1,12 +1,14 @@
 import csv
+import json
 import pickle
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from data import prepare
-from feeders import Store, StoreWriter
+from feeders import Store, StoreWriter, build_feeder
 from main import main
 
 
@@ -102,3 +104,17 @@ def test_a_manifest_without_labels(run, tmp_path, tiny_store, capsys):
     assert (tmp_path / "mine.png").is_file()
     predict(run, "--data-path", str(tmp_path / "mine.h5"))
     assert read(run / "predict-runs-joint-test" / "predictions.csv")[0]["clip"] == "mine"
+
+
+def test_an_exported_run_gives_the_scores_of_its_test(run, tiny_store, capsys):
+    main(["--phase", "export", "--weights", str(run / "runs.pt")])
+    assert "(N, 3, 8, 20, 1), 4 logits" in capsys.readouterr().out
+    facts = {"facts.json": ""}
+    program = torch.export.load(run / "export-runs" / "model.pt2", extra_files=facts).module()
+    facts = json.loads(facts["facts.json"])
+    assert facts["classes"] == Store(tiny_store).classes and facts["shape"] == ["N", 3, 8, 20, 1]
+    feeder = build_feeder(tiny_store, modality=facts["modality"], **facts["test_feeder_args"])
+    score = pickle.loads((run / "test_score.pkl").read_bytes())
+    with torch.no_grad():
+        logits = program(feeder.batch(range(8))[0]).numpy()
+    np.testing.assert_allclose(logits, [score[name] for name in feeder.names], rtol=1e-4, atol=1e-4)
