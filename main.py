@@ -107,8 +107,8 @@ FREE = (*PLACE, "log_interval", "save_interval", "save_score")  # may change in 
 
 def main(argv):
     config = configure(argv)
-    phases = {"train": train, "test": test, "predict": predict_actions, "export": export_model}
-    return (phases | {"profile": profile_models})[config.phase](config)
+    phases = {"train": train, "test": test, "predict": test, "export": export_model, "profile": profile_models}
+    return phases[config.phase](config)
 
 
 def configure(argv):
@@ -442,26 +442,17 @@ def score(model, feeder, config, team=ALONE):
 
 
 def test(config):
-    """Test --weights and write the files of a test."""
+    """Test --weights and write the files of a test; in the phase predict, which needs no labels, predictions.csv."""
     team, devices = distributed.join(parse_device(config.device))
     store, feeder, model, counts, epoch = load_trained(config, devices)
     with Recorder(config.work_dir, "add", team.writes) as recorder:
         scores = score(model, feeder, config, team)
-        if team.writes:
+        if team.writes and config.phase == "predict":
+            write_predictions(recorder, feeder.names, scores, store.classes)
+        elif team.writes:
             metrics = describe_test(config, store, feeder, scores, counts, config.weights, epoch)
             write_test(recorder, feeder.names, scores, feeder.label, metrics, config.save_score)
             recorder.log(f"{config.weights}, {len(feeder)} test clips: {format_summary(metrics)}")
-    distributed.leave()
-
-
-def predict_actions(config):
-    """Say what --weights take the clips of the test split for, which need no labels, and write predictions.csv."""
-    team, devices = distributed.join(parse_device(config.device))
-    store, feeder, model, _, _ = load_trained(config, devices)
-    with Recorder(config.work_dir, "add", team.writes) as recorder:
-        scores = score(model, feeder, config, team)
-        if team.writes:
-            write_predictions(recorder, feeder.names, scores, store.classes)
     distributed.leave()
 
 

@@ -1,6 +1,7 @@
 import csv
 import json
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -12,19 +13,25 @@ from feeders import Store, StoreWriter, build_feeder
 from main import main
 
 
-@pytest.fixture
-def run(tmp_path, tiny_store):
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, tiny_store):
     """The directory of a run on the tiny store."""
-    path, directory = tmp_path / "tiny.yaml", tmp_path / "run"
+    place = tmp_path_factory.mktemp("trained")
     transforms = ["center", "min_max", {"linspace_frames": {"length": 8}}]
     content = {
         "data_path": str(tiny_store), "train_feeder_args": {"transforms": transforms},
-        "test_feeder_args": {"transforms": transforms}, "model_args": {"base_channels": 8}, "num_epoch": 1,
-        "device": ["cpu"],
+        "test_feeder_args": {"transforms": transforms}, "model": "ctrgcn-baseline", "model_args": {"base_channels": 8},
+        "num_epoch": 1, "device": ["cpu"],
     }  # fmt: skip
-    path.write_text(yaml.safe_dump(content))
-    main(["--config", str(path), "--work-dir", str(directory)])
-    return directory
+    (place / "tiny.yaml").write_text(yaml.safe_dump(content))
+    main(["--config", str(place / "tiny.yaml"), "--work-dir", str(place / "run")])
+    return place / "run"
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A copy of it."""
+    return shutil.copytree(trained, tmp_path / "run")
 
 
 @pytest.fixture
