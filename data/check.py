@@ -30,7 +30,7 @@ def run(arguments):
         return 1
     describe(store)
     finite, faults = inspect_frames(store)
-    faults += shared_clips(store)
+    faults += shared_clips(store) + half_labelled(store)
     for fault in faults:
         print(fault)
     if arguments.plot:
@@ -94,6 +94,16 @@ def shared_clips(store):
     return faults
 
 
+def half_labelled(store):
+    """Splits in which some clips have a label and some have none, as text."""
+    faults = []
+    for split, index in store.splits.items():
+        unknown = index[store.label[index] < 0]
+        if 0 < len(unknown) < len(index):
+            faults.append(f"{len(unknown)} of {len(index)} clips of {split} have no label: {store.name[unknown[0]]}, …")
+    return faults
+
+
 def histogram(length, bins=10, width=40):
     """Lines of text: how many clips have how many frames."""
     edges = np.unique(np.linspace(length.min(), length.max() + 1, bins + 1).astype(int))
@@ -103,9 +113,11 @@ def histogram(length, bins=10, width=40):
 
 
 def choose(store, candidates, each_class, seed):
-    """Clips to draw: three random ones, or the first of each class, of at most ten classes."""
+    """Clips to draw: three random ones, or the first of each class, of at most ten classes, if any has a label."""
     if not each_class:
         return np.sort(np.random.default_rng(seed).permutation(candidates)[:3])
+    labelled = candidates[store.label[candidates] >= 0]
+    candidates = labelled if len(labelled) else candidates
     present, first = np.unique(store.label[candidates], return_index=True)
     return candidates[first[np.linspace(0, len(present) - 1, min(10, len(present))).astype(int)]]
 

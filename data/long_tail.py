@@ -59,6 +59,7 @@ def run(arguments):
             raise ValueError(f"{arguments.list}: names a clip twice")
     else:
         index = store.split(arguments.split)
+        index = index[store.label[index] >= 0]
         names = [store.name[i] for i in index]
         sizes = sizes_from(arguments, len(store.classes))
         chosen = long_tail(names, store.label[index], sizes, arguments.order or "name")

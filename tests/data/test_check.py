@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 from matplotlib import image
 
-from data.check import histogram
+from data.check import choose, histogram
 from data.prepare import main
-from feeders import StoreWriter
+from feeders import Store, StoreWriter
 
 
 @pytest.fixture
@@ -47,6 +47,17 @@ def test_faults(tmp_path, capsys):
     assert "clip zero: all coordinates are 0" in printed and "clip nan: coordinates that are not finite" in printed
     assert "1 clips are in train and in test: good" in printed
     assert "1 clips are in xsub/train-lt and in xsub/test: good" in printed
+
+
+def test_splits_with_and_without_labels(tmp_path, capsys):
+    with StoreWriter(tmp_path / "x.h5", "ucla", ["a", "b"], "test") as writer:
+        for i, (label, split) in enumerate([(0, "test"), (-1, "test"), (-1, "new"), (-1, "new"), (1, "train")]):
+            writer.add(f"clip {i}", label, np.full((2, 1, 20, 3), i + 1), split)
+    status, printed = check(tmp_path / "x.h5", capsys)
+    assert status == 1 and printed.endswith("1 of 2 clips of test have no label: clip 1, …\n1 fault\n")
+    assert "split new: 2 clips, per class 0 0, 2 without a label" in printed
+    store = Store(tmp_path / "x.h5")
+    assert choose(store, np.arange(5), True, 0).tolist() == [0, 4] and choose(store, np.arange(1, 4), True, 0) == [1]
 
 
 def test_the_same_frames_in_training_and_test_are_noted(tmp_path, capsys):

@@ -234,6 +234,7 @@ ROWS = {
     "a.npy,-1,train": "label: '-1' is neither",
     "a.npy,²,train": "label: '²' is neither",
     "a.npy,sit,": "split: is empty",
+    "a.npy,,xsub/train": "label: is empty; a training clip has one",
     "a.npy,sit,/train": "'/train' is no name for a split",
     "a.npy,sit,train/x": "a split train/x cannot be beside the split train",
     "good.json,sit,train": "there are two of this name",

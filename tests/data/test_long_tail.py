@@ -45,6 +45,15 @@ def test_a_subset_by_hand():
     assert len(long_tail(names, labels, [100, 10])) == 20  # a class gives what it has
 
 
+def test_clips_without_a_label_belong_to_no_class(tmp_path):
+    with StoreWriter(tmp_path / "x.h5", "ucla", ["a", "b"], "test") as writer:
+        for i in range(12):
+            writer.add(f"clip{i:02d}", (0, 1, -1)[i % 3], np.ones((2, 1, 20, 3)), "train")
+    main(f"long-tail --store {tmp_path / 'x.h5'} --n-max 4 --imbalance 2 --name lt".split())
+    store = Store(tmp_path / "x.h5")
+    assert store.label[store.split("lt")].tolist() == [0] * 4 + [1] * 2
+
+
 def test_protocols():
     assert ntu.is_train("S001C001P001R001A001", "xsub") and not ntu.is_train("S001C001P003R001A001", "xsub")
     assert ntu.is_train("S001C002P001R001A001", "xview") and not ntu.is_train("S001C001P001R001A001", "xview")
