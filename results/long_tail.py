@@ -205,7 +205,7 @@ class Run:
         return True
 
     def carry_out(self):
-        """Run it, or continue it if it was stopped."""
+        """Run it, or continue it if it was stopped. Returns whether it ended well."""
         words = self.words
         if "--phase" not in words and (self.directory / "last.pt").is_file():
             words = [*without(words, "--weights", "--ignore-weights"), "--resume"]
@@ -213,8 +213,7 @@ class Run:
         status = start(words)
         if status in (128 + signal.SIGINT, 128 + signal.SIGTERM):
             raise SystemExit(status)
-        if status:
-            raise ValueError(f"main.py ended with exit status {status} in {self.directory}; the same command goes on")
+        return not status
 
 
 def start(words):
@@ -319,15 +318,19 @@ def main(argv):
         for method, changes in methods.items()
         for modality in modalities
     }
+    failed = []
     for run in runs.values() if not arguments.table_only else ():
-        if not run.done():
-            run.carry_out()
+        if not run.done() and not run.carry_out():
+            failed.append(run.directory)  # the others do not wait for it
     done = {key: run for key, run in runs.items() if run.done()}
     rows = collect(benchmark, done, methods, modalities, seeds)
+    trouble = f"main.py ended with an error in {', '.join(map(str, failed))}; log.txt says why" if failed else ""
     if not rows:
-        raise ValueError(f"{directory} holds no results of these methods yet")
+        raise ValueError(trouble or f"{directory} holds no results of these methods yet")
     commands = [run for (seed, *_), run in runs.items() if seed == seeds[0]]
     report(benchmark, rows, commands, [run.directory for run in done.values()])
+    if trouble:
+        raise ValueError(trouble)
 
 
 if __name__ == "__main__":

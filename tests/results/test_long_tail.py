@@ -190,12 +190,17 @@ def test_errors_name_the_method(tmp_path, methods, wanted, message):
         read_methods(path, wanted)
 
 
-def test_a_process_that_fails_is_said(recipe, tmp_path):
+def test_a_run_that_fails_is_said_and_the_others_go_on(recipe, tmp_path, monkeypatch):
+    (tmp_path / "methods.yaml").write_text("diverging: {base_lr: 1.0e+30}\nplain: {}\n")
+    monkeypatch.setattr(long_tail, "METHODS", tmp_path / "methods.yaml")
     out = tmp_path / "out"
-    words = ["--config", recipe, "--methods", "cross-entropy", "--seeds", "1", "--out", str(out), "--num-epoch", "2"]
-    with pytest.raises(ValueError, match="ended with exit status 1 in .*cross-entropy/joint-1"):
-        long_tail.main([*words, "--base-lr", "1e30"])
-    assert (out / "cross-entropy" / "joint-1" / "log.txt").is_file()
+    words = ["--config", recipe, "--seeds", "1", "--out", str(out), "--num-epoch", "2"]
+    with pytest.raises(ValueError, match="main.py ended with an error in .*diverging/joint-1; log.txt says why"):
+        long_tail.main(words)
+    assert "loss is" in (out / "diverging" / "joint-1" / "log.txt").read_text()
+    assert "plain, joint" in (out / "table.md").read_text() and "diverging, joint" not in (out / "table.md").read_text()
+    with pytest.raises(ValueError, match="ended with an error in .*diverging"):
+        long_tail.main([*words, "--methods", "diverging"])
 
 
 def test_nothing_done_is_said(recipe, tmp_path):
