@@ -11,15 +11,16 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from feeders import FEEDERS, MIXINGS, MODALITIES, SAMPLERS, Store, TrainBatches
 from feeders.balance import class_count, hold_out
-from graph import build_graph
+from graph import build_graph, describe_layout
 from model import CLASSIFIERS, MODELS, build_model
 from model.classifier import adjust_logits, freeze_backbone, tau_normalise
 from model.frhead import CL_MODES, VERSIONS, FRHead
-from model.loss import LOSSES, build_loss
+from model.loss import LDAM_SCALE, LOSSES, WITH_PRIOR, build_loss
 from model.pretrained import is_ours, load_weights
 from torchlight import checkpoint, distributed, plot
 from torchlight.config import Option, bind, command_line, read_yaml, resolve
@@ -122,6 +123,8 @@ def configure(argv):
         if is_ours(saved):
             trained = saved["config"]
             layers.append((without_place(trained), given["weights"]))
+        elif not given.get("config") and not given.get("data_path"):
+            raise ValueError(f"{given['weights']} is of no run here: --config has to say what it is")
     elif given.get("resume") and given.get("work_dir") and not given.get("config"):
         path = Path(given["work_dir"]) / "config.yaml"
         layers.append((without_place(read_yaml(path)), path))
@@ -144,6 +147,8 @@ def default_work_dir(config, trained=None):
         weights, changes = Path(config.weights), []
         if trained and any(getattr(config, key) != trained.get(key, OPTIONS[key].default) for key in TEST_DATA):
             changes.append(f"{config.modality}-{config.test_feeder_args.get('split', 'test')}")
+        if trained and config.data_path != trained["data_path"]:
+            changes.append(Path(config.data_path).stem)
         changes += [key.replace("_", "-") + f"-{getattr(config, key):g}" for key in POST_HOC if getattr(config, key)]
         name = "-".join([config.phase, weights.stem, *changes])
         return str(weights.parent if name == "test-runs" else weights.parent / name)
@@ -364,7 +369,7 @@ def train(config):
         options = {key: getattr(config, key) for key in OPTIONS if key not in UNSAVED}
         if saved:  # what it started from
             options |= {key: saved["config"].get(key, OPTIONS[key].default) for key in ("weights", "ignore_weights")}
-        extra = {"config": options, "class_count": train_set.class_count.tolist(), "classes": store.classes}
+        extra = {"config": options, "class_count": train_set.class_count.tolist(), **describe_store(store)}
         trainer = Trainer(model, batches, criterion, evaluate_selection, recorder, config, base_lr, extra, team)
         if not saved:
             trainer.save_last()  # before any other file: what is there can be continued
@@ -437,8 +442,18 @@ def score(model, feeder, config, team=ALONE):
     """Scores (N, K) of a feeder's clips; each process of a team tests a part of them."""
     N = len(feeder)
     team.share_buffers(bare(model))
-    batches = feeder.batches(config.test_batch_size, team.rows(N))
-    return predict(model if team.size == 1 else bare(model), batches, feeder.num_clips, partial(team.gather, N=N))
+    model, batches = model if team.size == 1 else bare(model), feeder.batches(config.test_batch_size, team.rows(N))
+    return predict(model, batches, feeder.num_clips, partial(team.gather, N=N), logit_scale(config))
+
+
+def logit_scale(config):
+    """What the loss multiplies the model's output by before the softmax."""
+    return config.loss_args.get("scale", LDAM_SCALE) if config.loss == "ldam" else 1.0
+
+
+def describe_store(store):
+    """What a model is trained for: classes, joints and their numbers."""
+    return {"classes": store.classes, "layout": describe_layout(store.layout), "channels": store.channels}
 
 
 def test(config):
@@ -458,11 +473,13 @@ def test(config):
 
 def export_model(config):
     """Write the model with --weights as a program, model.pt2, and compare the two on clips of the test split."""
-    device = torch.device("cpu")
-    store, feeder, model, _, _ = load_trained(config, [device])
+    if config.device not in ([], ["cpu"]):
+        raise ValueError("a model is exported on the CPU; torch.export.passes.move_to_device_pass moves the program")
+    store, feeder, model, _, _ = load_trained(config, [torch.device("cpu")])
     x, _ = feeder.batch(range(min(4, len(feeder))))
     facts = {"weights": config.weights, "axes": f"N, {feeder.axes}", "shape": ["N", *feeder.shape]}
-    facts |= {"modality": config.modality, "test_feeder_args": config.test_feeder_args, "classes": store.classes}
+    facts |= {"modality": config.modality, "test_feeder_args": config.test_feeder_args, **describe_store(store)}
+    facts |= {"logit_scale": logit_scale(config), **{key: getattr(config, key) for key in POST_HOC}}
     with Recorder(config.work_dir, "add") as recorder:
         path = recorder.path("model.pt2")
         apart = export(model, torch.cat([x, x]), path, facts)
@@ -482,8 +499,9 @@ def load_trained(config, devices):
     saved = read_weights(model, config)
     if is_ours(saved):
         counts, epoch = saved["class_count"], saved["epoch"]
-        if saved["classes"] != store.classes:
-            raise ValueError(f"{config.weights}: trained on other classes than {store.path} has")
+        for key, value in describe_store(store).items():
+            if saved.get(key, value) != value:  # earlier runs saved the classes only
+                raise ValueError(f"{config.weights}: trained on other {key} than {store.path} has")
     elif config.phase != "test" and not config.adjust_logits:
         counts, epoch = None, None
     else:  # published weights do not say which clips they were trained on: presumably those of the config
@@ -491,8 +509,10 @@ def load_trained(config, devices):
         counts, epoch = class_count(store.label[train_split], len(store.classes)), None
     if config.tau_norm:
         tau_normalise(model.fc, config.tau_norm)
+    if config.adjust_logits and config.loss in WITH_PRIOR:
+        raise ValueError(f"adjust_logits: the loss {config.loss} has adjusted these logits already")
     if config.adjust_logits:
-        adjust_logits(model.fc, counts, config.adjust_logits)
+        adjust_logits(model.fc, SAMPLERS[config.sampler](np.asarray(counts)), config.adjust_logits)
     return store, feeder, place(model, devices), counts, epoch
 
 

@@ -143,8 +143,9 @@ def load_weights(model, saved, ignore=()):
 
 
 def is_ours(saved):
-    """Whether a loaded checkpoint is one of our runs: weights under `model`, beside the `config` they come from."""
-    return isinstance(saved, dict) and isinstance(saved.get("model"), dict) and isinstance(saved.get("config"), dict)
+    """Whether a loaded checkpoint is one of our runs: weights under `model`, beside what they were trained with."""
+    kinds = {"model": dict, "config": dict, "class_count": list, "classes": list, "epoch": int}
+    return isinstance(saved, dict) and all(isinstance(saved.get(key), kind) for key, kind in kinds.items())
 
 
 def without(state, words):

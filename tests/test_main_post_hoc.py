@@ -82,6 +82,9 @@ def test_post_hoc_changes_leave_the_run_alone(trained):
     share = np.array([8, 4, 2, 1]) / 15
     assert np.allclose(scores(work / "test-runs-adjust-logits-1"), plain - np.log(share), atol=1e-5)
     assert json.loads((work / "test-runs-adjust-logits-1" / "test_metrics.json").read_text())["adjust_logits"] == 1
+    main([*test, "--adjust-logits", "1", "--sampler", "class-balanced"])  # had it been trained so
+    drawn = np.array([4, 4, 4, 4]) / 16
+    assert np.allclose(scores(work / "test-runs-adjust-logits-1"), plain - np.log(drawn), atol=1e-5)
     main([*test, "--tau-norm", "0.5"])
     expected = (plain - bias) / np.linalg.norm(weights, axis=1) ** 0.5
     assert np.allclose(scores(work / "test-runs-tau-norm-0.5"), expected, atol=1e-5)
@@ -108,6 +111,10 @@ def test_what_does_not_fit_is_said(trained, tmp_path, more, message):
 def test_cosine_classifier_trains_with_ldam(trained, tmp_path):
     words, _ = trained
     main([*words, "--classifier", "cosine", "--loss", "ldam", "--work-dir", str(tmp_path / "ldam")])
-    assert np.abs(scores(tmp_path / "ldam")).max() <= 1 + 1e-6
+    assert 1 < np.abs(scores(tmp_path / "ldam")).max() <= 30 * (1 + 1e-6)  # what the softmax is taken of
+    for phase in ("test", "predict"):
+        with pytest.raises(ValueError, match="the loss ldam has adjusted these logits already"):
+            weights = ["--weights", str(tmp_path / "ldam" / "runs.pt"), "--device", "cpu"]
+            main(["--phase", phase, *weights, "--adjust-logits", "1"])
     with pytest.raises(ValueError, match="for a linear classifier"):
         main(["--phase", "test", "--weights", str(tmp_path / "ldam" / "runs.pt"), "--tau-norm", "1"])

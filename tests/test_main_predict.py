@@ -10,7 +10,9 @@ import yaml
 
 from data import prepare
 from feeders import Store, StoreWriter, build_feeder
+from graph import describe_layout, read_layout
 from main import main
+from torchlight import checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +58,8 @@ def read(path):
 def test_clips_without_labels_get_the_probabilities_of_the_test(run, unlabelled, tiny_store, capsys):
     files = {path.name for path in run.iterdir()}
     predict(run, "--data-path", str(unlabelled), "--test-feeder-args", "split=new")
-    assert {path.name for path in run.iterdir()} - files == {"predict-runs-joint-new"}
-    rows = read(run / "predict-runs-joint-new" / "predictions.csv")
+    assert {path.name for path in run.iterdir()} - files == {"predict-runs-joint-new-new"}
+    rows = read(run / "predict-runs-joint-new-new" / "predictions.csv")
     score, classes = pickle.loads((run / "test_score.pkl").read_bytes()), Store(tiny_store).classes
     assert [row["clip"] for row in rows] == [name for name in score for _ in classes]
     assert [row["rank"] for row in rows] == list("1234") * len(score)
@@ -87,15 +89,29 @@ def test_only_a_prediction_takes_clips_without_labels(run, unlabelled):
     assert not (run.parent / "other").exists()
 
 
-def test_other_classes_and_no_weights_are_refused(run, tmp_path, tiny_store):
+def test_another_skeleton_or_other_classes_are_refused(run, tmp_path, tiny_store):
     tiny, path = Store(tiny_store), tmp_path / "other.h5"
-    with StoreWriter(path, "ucla", ["a", "b"], source="test") as writer:
-        writer.add("clip", -1, tiny.clip(0), "test")
-    with pytest.raises(ValueError, match="runs.pt: the weights do not fit the model; 2 of another shape: fc.weight"):
-        predict(run, "--data-path", str(path))
+    turned = describe_layout(tiny.layout) | {"name": "turned", "joints": list(tiny.layout.joints)[::-1]}
+    classes = [f"{name}!" for name in tiny.classes]
+    cases = [(("ucla", classes), "classes"), ((read_layout(turned), tiny.classes), "layout")]
+    for (layout, names), what in cases:
+        with StoreWriter(path, layout, names, source="test") as writer:
+            writer.add("clip", -1, tiny.clip(0), "test")
+        for phase in ("predict", "export"):
+            with pytest.raises(ValueError, match=f"runs.pt: trained on other {what} than .*other.h5 has"):
+                main(["--phase", phase, "--weights", str(run / "runs.pt"), "--data-path", str(path)])
     with pytest.raises(ValueError, match="--phase predict needs --weights"):
         main(["--phase", "predict", "--data-path", str(path)])
-    assert not list(run.glob("predict*"))
+    with pytest.raises(ValueError, match="a model is exported on the CPU"):
+        main(["--phase", "export", "--weights", str(run / "runs.pt"), "--device", "0"])
+    assert not list(run.glob("predict*")) and not list(run.glob("export*"))
+
+
+def test_a_foreign_file_that_looks_like_a_run(run, tmp_path):
+    saved = checkpoint.load(run / "runs.pt")
+    torch.save({key: saved[key] for key in ("model", "config")}, tmp_path / "foreign.pt")
+    with pytest.raises(ValueError, match="foreign.pt is of no run here: --config has to say what it is"):
+        main(["--phase", "predict", "--weights", str(tmp_path / "foreign.pt")])
 
 
 def test_a_manifest_without_labels(run, tmp_path, tiny_store, capsys):
@@ -110,7 +126,7 @@ def test_a_manifest_without_labels(run, tmp_path, tiny_store, capsys):
     prepare.main(["check", str(tmp_path / "mine.h5"), "--plot", str(tmp_path / "mine.png"), "--each-class"])
     assert (tmp_path / "mine.png").is_file()
     predict(run, "--data-path", str(tmp_path / "mine.h5"))
-    assert read(run / "predict-runs-joint-test" / "predictions.csv")[0]["clip"] == "mine"
+    assert read(run / "predict-runs-joint-test-mine" / "predictions.csv")[0]["clip"] == "mine"
 
 
 def test_an_exported_run_gives_the_scores_of_its_test(run, tiny_store, capsys):

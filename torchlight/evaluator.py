@@ -16,17 +16,17 @@ from .metrics import evaluate_scores
 
 
 @torch.inference_mode()
-def predict(model, batches, num_clips=1, gather=None):
+def predict(model, batches, num_clips=1, gather=None, scale=1.0):
     """Scores (N, K) float32 of all clips, in the order of the batches.
 
     batches yields x with num_clips consecutive rows for each sample. One row: its logits. Several: the logarithm of
     the mean of their softmax, so that a softmax of the score gives back the averaged probabilities. gather: called with
-    the scores of these batches where they are only a part, it returns those of all.
+    the scores of these batches where they are only a part, it returns those of all. scale: a factor of the logits.
     """
     training = model.training
     folded, scores = fold(model), []
     for x in batches:
-        logits = in_parts(folded, x).float()
+        logits = in_parts(folded, x).float() * scale
         if num_clips > 1:
             rows = logits.view(-1, num_clips, logits.shape[-1])
             logits = rows.log_softmax(dim=-1).logsumexp(dim=1) - math.log(num_clips)

@@ -6,7 +6,10 @@ from .logits import Equalization, Gumbel, KeyPointSensitive, LogitAdjustment, Ma
 from .loss import LongTailedLoss
 from .weights import WEIGHTS, action_aware, class_balanced, inverse_frequency
 
-__all__ = ["LOSSES", "build_loss"]
+__all__ = ["LDAM_SCALE", "LOSSES", "WITH_PRIOR", "build_loss"]
+
+LDAM_SCALE = 30.0
+WITH_PRIOR = ("ldam", "balanced-softmax", "logit-adjustment", "kps")  # make logits differ by the class counts
 
 
 def cross_entropy(class_count, smoothing=0.0):
@@ -25,7 +28,7 @@ def class_balanced_loss(class_count, beta=0.999, gamma=0.0):
     return LongTailedLoss(weight=class_balanced(class_count, beta), gamma=gamma)
 
 
-def ldam(class_count, max_margin=0.5, scale=30.0, beta=0.999999):
+def ldam(class_count, max_margin=0.5, scale=LDAM_SCALE, beta=0.999999):
     """Margins from the first epoch on, class-balanced weights from `defer_epoch` on (LDAM-DRW)."""
     margins = Margins(class_count, max_margin, scale)
     return LongTailedLoss(margins, class_balanced(class_count, beta), before=LongTailedLoss(margins))
