@@ -5,6 +5,7 @@ import json
 
 import torch
 
+from .evaluator import check_finite
 from .files import replacing
 from .fold import fold
 
@@ -17,9 +18,11 @@ def export(model, x, path, facts):
     dict) as its extra file facts.json. x (N, ...): inputs, N > 1, on the model's device.
 
     What is written is read back first and must give the model's logits of x and of its first clip. Returns the largest
-    difference, as a share of the largest logit. Raises ValueError if it is more than rounding.
+    difference, as a share of the largest logit. Raises ValueError if it is more than rounding, FloatingPointError for a
+    damaged model.
     """
     expected = model.eval()(x)
+    check_finite(expected.cpu().numpy())
     folded = fold(model)
     for tensor in (*folded.parameters(), *folded.buffers()):
         tensor.data = tensor.data.clone()  # parts of one tensor become tensors of their own, as the format has them

@@ -15,7 +15,7 @@ def scrambled(model):
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             module.running_mean.normal_(std=0.1)
             module.running_var.uniform_(0.5, 2)
-            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            module.weight.data.mul_(torch.rand_like(module.weight) + 0.5)
     return model.eval()
 
 
@@ -29,14 +29,23 @@ def test_every_model_runs_as_a_program_of_its_own(name, tmp_path):
     model = scrambled(build_model(name, 7, 1, build_graph("coco" if drawn else "ucla")))
     shape = (17, 8, 16, 16) if drawn else (3, 12, 20, 1)
     apart = export(model, torch.randn(3, *shape), tmp_path / "model.pt2", {"classes": ["ä", "b"]})
-    assert apart < 1e-5
+    assert apart < 1e-4
     facts = {"facts.json": ""}
     program = torch.export.load(tmp_path / "model.pt2", extra_files=facts).module()
     assert json.loads(facts["facts.json"]) == {"classes": ["ä", "b"]}
     for N in (1, 6):
         x = torch.randn(N, *shape)
         with torch.no_grad():
-            torch.testing.assert_close(program(x), model(x), rtol=1e-4, atol=1e-5)
+            expected = model(x)
+            assert (program(x) - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+def test_a_damaged_model_is_not_written(tmp_path):
+    model = torch.nn.Linear(3, 2)
+    model.weight.data[0, 0] = float("nan")
+    with pytest.raises(FloatingPointError, match="not finite"):
+        export(model, torch.randn(4, 3), tmp_path / "model.pt2", {})
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_program_that_computes_something_else_is_not_written(tmp_path):
