@@ -203,10 +203,13 @@ def test_ignored_weights_keep_their_initial_value(golden):
 def test_our_own_checkpoints(golden):
     graph = build_graph("ucla")
     source, target = build_model("ctrgcn", 10, 1, graph), build_model("ctrgcn", 5, 1, graph)
-    saved = {"model": source.state_dict(), "config": {}}
+    trained = {"config": {}, "class_count": [1] * 10, "classes": list("abcdefghij"), "epoch": 1}
+    saved = {"model": source.state_dict(), **trained}
     with pytest.raises(ValueError, match="2 of another shape: fc.weight"):
         load_weights(target, saved)
     load_weights(target, saved, ignore=["fc"])
     assert torch.equal(target.blocks[3].gcn.value.weight, source.blocks[3].gcn.value.weight)
     with pytest.raises(ValueError, match="1 missing: fc.bias"):
-        load_weights(source, {"model": {k: v for k, v in saved["model"].items() if k != "fc.bias"}, "config": {}})
+        load_weights(source, {"model": {k: v for k, v in saved["model"].items() if k != "fc.bias"}, **trained})
+    with pytest.raises(ValueError, match="not a state dict"):  # of someone else
+        load_weights(source, {"model": saved["model"], "config": {}})
