@@ -185,6 +185,8 @@ def check(config):
     for key in POST_HOC:
         if getattr(config, key) and config.phase not in TRAINED:
             raise ValueError(f"{key} changes a trained classifier: it is for --phase {', '.join(TRAINED)}")
+    if config.adjust_logits and config.loss in WITH_PRIOR:
+        raise ValueError(f"adjust_logits: the loss {config.loss} has adjusted these logits already")
     if config.classifier == "cosine" and config.loss != "ldam":
         raise ValueError("the cosine classifier is for the loss ldam, which scales its cosines")
     if config.freeze_backbone and config.cl_mode:
@@ -509,8 +511,6 @@ def load_trained(config, devices):
         counts, epoch = class_count(store.label[train_split], len(store.classes)), None
     if config.tau_norm:
         tau_normalise(model.fc, config.tau_norm)
-    if config.adjust_logits and config.loss in WITH_PRIOR:
-        raise ValueError(f"adjust_logits: the loss {config.loss} has adjusted these logits already")
     if config.adjust_logits:
         adjust_logits(model.fc, SAMPLERS[config.sampler](np.asarray(counts)), config.adjust_logits)
     return store, feeder, place(model, devices), counts, epoch

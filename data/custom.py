@@ -125,7 +125,7 @@ def read(about, writer, bad):
         try:
             name, path = parse_file(row["file"])
             label, split = parse_label(row["label"], about.classes), parse_split(row["split"])
-            if label < 0 and any("train" in name for name in split):
+            if label < 0 and any("train" in word for word in split):
                 raise ValueError("label: is empty; a training clip has one")
             meta = {key: parse_number(key, row[key]) for key in extra}
             clip = read_clip(about.clips / path, about.layout, about.channels, about.num_person, about.image)

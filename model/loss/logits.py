@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from feeders.balance import tail_classes
+
 from .weights import counts
 
 
@@ -42,18 +44,15 @@ class Margins(nn.Module):
 class Equalization(nn.Module):
     """Rare classes are left out of the softmax of other classes' clips, with probability gamma (Tan et al., CVPR 2020).
 
-    Rare is the tail third, K - 2 * (K // 3) classes, as in BRL's comparison; Tan et al. go by a frequency, 1.76e-3 for
-    LVIS, and gamma = 0.9 is theirs. Draws from PyTorch's own generator.
+    Rare is the tail third (tail_classes), as in BRL's comparison; Tan et al. go by a frequency, 1.76e-3 for LVIS, and
+    gamma = 0.9 is theirs. Draws from PyTorch's own generator.
     """
 
     def __init__(self, class_count, gamma=0.9):
         super().__init__()
         if not 0 <= gamma <= 1:
             raise ValueError(f"equalization: gamma is a probability, not {gamma}")
-        K = len(class_count)
-        rare = np.zeros(K, dtype=bool)
-        rare[np.argsort(-np.asarray(class_count), kind="stable")[2 * (K // 3) :]] = True
-        self.register_buffer("rare", torch.from_numpy(rare))
+        self.register_buffer("rare", torch.from_numpy(tail_classes(np.asarray(class_count))))
         self.gamma = gamma
 
     def forward(self, logits, label):
