@@ -165,6 +165,30 @@ class Clips:
             y = torch.where(self._exchanged[:, None, None, None, None], other, y)
         return y.permute(0, 2, 3, 4, 1)
 
+    def lead(self):
+        """Let the body that is in most frames, the first of them, be the first, and keep the frames that have it.
+
+        Clips without a body stay as they are.
+        """
+        present = self._pieces()[1]
+        if present is None or (present.device.type == "cpu" and present[..., 0].all()):
+            return
+        x, steps = self.x, torch.arange(self.x.shape[1], device=self.device)
+        N, _, M, _, _ = x.shape
+        inside = steps < self.length[:, None]  # N, T
+        present = bodies(x) & inside[..., None]
+        bodies_in_order = torch.arange(M, device=self.device)
+        first = (present.sum(dim=1) * M - bodies_in_order).argmax(dim=1)[:, None]  # N, 1
+        order = bodies_in_order.repeat(N, 1).scatter(1, first, 0)
+        order[:, :1] = first  # the two change places
+        present = present.gather(2, first[:, None].expand(-1, len(steps), 1))[..., 0]
+        kept = torch.where(present.any(dim=1, keepdim=True), present, inside)
+        self.length = kept.sum(dim=1)
+        index = (~kept).int().argsort(dim=1, stable=True)
+        index = index.gather(1, torch.minimum(steps, self.length[:, None] - 1))  # the last goes on
+        clip = torch.arange(N, device=self.device)[:, None, None]
+        self.x = x[clip, index[..., None], order[:, None]]
+
     # ---- questions to whole clips
 
     def first_frame(self):

@@ -22,11 +22,13 @@ def center(clips, rng, joint=1):
 def align(clips, rng, center=1):
     """Turn the spine to the z axis and the shoulders to the x axis: PYSKL's PreNormalize3D (after 2s-AGCN).
 
-    Both as they are in the first frame of the first body, whose joint `center` there becomes the origin.
+    The body that is in most frames becomes the first; frames without it go. Spine and shoulders are those of its first
+    frame, whose joint `center` becomes the origin.
     """
     if clips.joints.spine is None or clips.joints.shoulders is None:
         raise ValueError("transforms: align: this layout names no spine and shoulders")
     _in_space(clips)
+    clips.lead()
     first = clips.first_frame()
     clips.shift(-first[:, _joint(center, first)])
     bottom, top = clips.joints.spine

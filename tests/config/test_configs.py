@@ -81,6 +81,24 @@ def test_feeder_model_and_a_training_step(path, small_store, monkeypatch):
         assert model(test_set.render(test_set.skeletons([0])[0][:1])).isfinite().all()
 
 
+@pytest.mark.parametrize("path", ["ntu60-xsub-lt/ce.yaml", "finegym/ce.yaml"])
+def test_motion_of_pyskls_recipes_is_between_neighbouring_frames(path, tmp_path, monkeypatch):
+    """As in PYSKL and BRL, whose GenSkeFeat comes before UniformSample: not between the frames that are sampled."""
+    monkeypatch.chdir(ROOT)
+    config = configure(["--config", f"config/{path}", "--modality", "joint-motion"])
+    layout, channels, persons = layout_of(config.data_path)
+    V = len(LAYOUTS[layout].joints)
+    clip = np.random.default_rng(0).normal(size=(1, persons, V, len(channels))).repeat(400, axis=0)
+    clip[..., 0] += 0.25 * np.arange(400)[:, None, None]  # the same way in each frame
+    with StoreWriter(tmp_path / "x.h5", layout, ["a"], "test", persons, channels) as writer:
+        for key in ("train_feeder_args", "test_feeder_args"):
+            writer.add(key, 0, clip, getattr(config, key)["split"])
+    for key, tolerance in (("train_feeder_args", 0.1), ("test_feeder_args", 1e-4)):  # training scales by up to 10 %
+        x, _ = make_feeder(config, Store(tmp_path / "x.h5"), key, torch.device("cpu")).batch([0])
+        step = x[:, : 3 if channels == "xyz" else 2].norm(dim=1)[:, :-1]  # the last frame may be the clip's last
+        torch.testing.assert_close(step, torch.full_like(step, 0.25), rtol=tolerance, atol=1e-3)
+
+
 def test_every_benchmark_is_there():
     present = {Path(path).parent.name for path in RUNS}
     ntu = ("ntu60-xsub", "ntu60-xview", "ntu120-xsub", "ntu120-xset")

@@ -168,6 +168,30 @@ def test_frames_are_fetched_once_they_are_chosen():
     assert set(sizes) == {(5, 1), pieces, (5, 7)}
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_body_that_is_in_most_frames_leads(turned):
+    """PreNormalize3D of PYSKL and BRL, clip by clip; a clip without any body stays."""
+    clips, plain = make()
+    clips._frames[-2:] = 0  # the last clip
+    plain[-1][:] = 0
+    clips._frames[60:63, 0] = 0  # three frames of the clip before it, in which the other body is rarer
+    plain[3][38:41, 0] = 0
+    if turned:
+        flip(clips, rng(), p=1.0, mirror=True)
+        plain = [clip[:, :, GRAPH.mirror] * [-1, 1, 1] for clip in plain]
+    clips.lead()
+    changed = []
+    for n, clip in enumerate(plain):
+        there = (clip != 0).any(axis=(2, 3)).sum(axis=0)
+        exchanged = clip[:, ::-1] if there[1] > there[0] else clip
+        kept = exchanged[(exchanged[:, 0] != 0).any(axis=(1, 2))] if there.any() else clip
+        changed.append((there[1] > there[0], len(kept) < len(clip)))
+        assert clips.length[n] == len(kept)
+        np.testing.assert_allclose(clips.x[n, : len(kept)], kept, atol=1e-6)
+        np.testing.assert_allclose(clips.x[n, len(kept) :], np.broadcast_to(kept[-1], clips.x[n, len(kept) :].shape))
+    assert {(True, False), (False, True), (False, False)} <= set(changed)
+
+
 def test_bodies():
     x = make()[0]._frames[:, None]  # F, 1, M, V, C
     expected = (x != 0).flatten(3).any(dim=3)
