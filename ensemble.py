@@ -41,22 +41,31 @@ def read_scores(path):
             )
         path = found[0]
     content = load_pickle(path)
-    if isinstance(content, list | tuple | np.ndarray):
+    if isinstance(content, list | tuple) or (isinstance(content, np.ndarray) and content.ndim):
         content = dict(enumerate(content))
     if not isinstance(content, dict) or not content:
         raise ValueError(f"{path}: neither {{name: scores}} nor a list of scores")
     try:
-        sizes = {np.size(row) for row in content.values()}
-        scores = np.concatenate([*content.values()], axis=None, dtype=np.float64, casting="unsafe")
-    except (TypeError, ValueError):
-        raise ValueError(f"{path}: the scores of a sample are not an array of numbers") from None
+        for key, row in content.items():
+            content[key] = real_row(row)
+    except ValueError as error:
+        raise ValueError(f"{path}: the scores of {key} are not an array of K real numbers ({error})") from None
+    sizes = {row.size for row in content.values()}
     if len(sizes) > 1:
         raise ValueError(f"{path}: samples have {min(sizes)} to {max(sizes)} scores; they must have the same classes")
-    scores = scores.reshape(len(content), sizes.pop())
+    scores = np.concatenate([*content.values()], axis=None, dtype=np.float64).reshape(len(content), sizes.pop())
     finite = np.isfinite(scores).all(axis=1)
     if not finite.all():
         raise ValueError(f"{path}: the scores of {list(content)[finite.argmin()]} are not finite")
     return list(content), scores, path
+
+
+def real_row(row):
+    """The scores of a sample as an array. Raises ValueError for what is not real numbers of shape (K,) or (1, K)."""
+    row = np.asarray(row)
+    if row.dtype.kind not in "iuf" or row.shape not in ((row.size,), (1, row.size)):
+        raise ValueError(f"type {row.dtype}, shape {row.shape}")
+    return row
 
 
 def read_labels(path):
@@ -71,26 +80,38 @@ def read_labels(path):
     elif path.suffix in (".npy", ".npz"):
         try:
             content = np.load(path, allow_pickle=False)
+            if isinstance(content, np.ndarray) == (path.suffix == ".npz"):
+                raise ValueError(f"its content is not that of a {path.suffix} file")
             content = content["y_test"] if path.suffix == ".npz" else content
+            content = content.argmax(axis=1) if content.ndim == 2 else content
         except (ValueError, KeyError, EOFError, BadZipFile) as error:
             raise ValueError(f"{path}: not a file of labels ({error})") from None
-        content = content.argmax(axis=1) if content.ndim == 2 else content
     else:
         content = load_pickle(path)
-        if isinstance(content, list | tuple) and len(content) == 2 and isinstance(content[0], list | tuple):
-            content = dict(zip(content[0], content[1], strict=False))
-        elif isinstance(content, list) and content and isinstance(content[0], dict):
-            content = {clip.get("file_name"): clip.get("label", 0) - 1 for clip in content}
+    labels = {}
     try:
-        labels = dict(content.items() if isinstance(content, dict) else enumerate(content))
-        if any(int(label) != label for label in labels.values()):
-            raise ValueError
-        labels = {key: int(label) for key, label in labels.items()}
-    except (TypeError, ValueError):
-        raise ValueError(f"{path}: not whole numbers, by name or in a list") from None
+        for key, label in label_pairs(content, path.suffix != ".json"):
+            if key in labels:
+                raise ValueError(f"two of {key}")
+            labels[key] = int(label)
+            if labels[key] != label:
+                raise ValueError(f"{label!r} of {key}")
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
+        raise ValueError(f"{path}: not whole numbers, by name or in a list ({error})") from None
     if not labels:
         raise ValueError(f"{path}: holds no labels")
     return labels
+
+
+def label_pairs(content, pickled):
+    """(name or position, label) of every sample of a file of labels; `pickled` ones have forms of their own."""
+    if isinstance(content, dict):
+        return content.items()
+    if pickled and isinstance(content, list | tuple) and len(content) == 2 and isinstance(content[0], list | tuple):
+        return zip(*content, strict=True)
+    if pickled and isinstance(content, list) and content and isinstance(content[0], dict):
+        return ((clip["file_name"], clip["label"] - 1) for clip in content)
+    return enumerate(content)
 
 
 def collect_labels(sources, label_path):
@@ -257,6 +278,7 @@ def main(argv):
             "softmax": arguments.softmax,
             "sources": dict(zip(read, map(str, sources), strict=True)),
         }
+        summary |= {"shots": shots, "classes": classes} if count else {}
         summary |= {k: v for k, v in metrics.items() if k != "confusion"} | {"streams": single}
         write_json(out / "ensemble_metrics.json", summary)
         with replacing(out / "ensemble_score.pkl") as file:

@@ -55,17 +55,22 @@ class Store:
                 layout = str(file.attrs["layout"])
                 self.channels = str(file.attrs.get("channels", "xyz"))
                 self.source = str(file.attrs["source"])
-                self.classes = json.loads(file.attrs["classes"])
-                self.name = [name.decode() for name in file["name"][:]]
-                self.label = file["label"][:]
-                self.offset = file["offset"][:].astype(np.int64)
-                self.length = file["length"][:].astype(np.int64)
-                self.meta = {key: data[:] for key, data in file.get("meta", {}).items()}
-                self.splits = {}
-                if "split" in file:
-                    file["split"].visititems(self._read_split)
-                keypoint = file["keypoint"]
-                shape, dtype, start = keypoint.shape, keypoint.dtype, keypoint.id.get_offset()
+                self.classes = json.loads(str(file.attrs["classes"]))
+                if not isinstance(self.classes, list) or not all(isinstance(name, str) for name in self.classes):
+                    raise ValueError("classes must be a list of names")
+                data = {}
+                file.visititems(lambda key, item: data.update({key: item} if isinstance(item, h5py.Dataset) else {}))
+                for key in ("keypoint", "name", "label", "offset", "length"):
+                    if key not in data:
+                        raise ValueError(f"there is no dataset {key}")
+                self.name = read_names(data["name"])
+                self.label, self.offset, self.length = (read_whole(data[key]) for key in ("label", "offset", "length"))
+                self.meta, self.splits = (
+                    {key.removeprefix(group): read_whole(data[key]) for key in data if key.startswith(group)}
+                    for group in ("meta/", "split/")
+                )
+                keypoint = data["keypoint"]
+                shape, dtype, start = keypoint.shape or (), keypoint.dtype, keypoint.id.get_offset()
         except (OSError, ValueError, KeyError) as error:
             raise ValueError(f"{path}: not a readable store: {' '.join(str(error).split())}") from None
         self.layout = self._read_layout(layout)
@@ -74,10 +79,6 @@ class Store:
         if shape[0]:
             self.keypoint = np.memmap(self.path, np.float32, "c", start, shape)
             self._mapping = self.keypoint._mmap
-
-    def _read_split(self, name, item):
-        if isinstance(item, h5py.Dataset):
-            self.splits[name] = item[:]
 
     def _read_layout(self, layout):
         try:
@@ -100,8 +101,9 @@ class Store:
         insist(self.channels in CHANNELS, f"unknown channels {self.channels!r}; there are {', '.join(CHANNELS)}")
         insist(shape[3] == len(self.channels), f"{shape[3]} channels, which are not {self.channels}")
         insist(shape[0] == 0 or start is not None, "keypoint must be stored contiguous and uncompressed")
-        for key in ("label", "offset", "length"):
-            insist(len(getattr(self, key)) == N, f"{key} has {len(getattr(self, key))} entries for {N} clips")
+        rows = {key: getattr(self, key) for key in ("label", "offset", "length")}
+        for key, values in (*rows.items(), *self.meta.items()):
+            insist(len(values) == N, f"{key} has {len(values)} entries for {N} clips")
         insist(len(set(self.name)) == N, "clip names are not unique")
         outside = np.flatnonzero((self.label < -1) | (self.label >= K))
         insist(
@@ -112,9 +114,15 @@ class Store:
         bad = np.flatnonzero((self.length < 1) | (self.offset < 0) | (self.offset + self.length > shape[0]))
         insist(not len(bad), f"the frames of clip {self.name[bad[0]] if len(bad) else ''} lie outside the file")
         for key, index in self.splits.items():
-            insist(
-                not len(index) or (index.min() >= 0 and index.max() < N), f"split {key} names clips that are not there"
-            )
+            self.check_clips(key, index)
+
+    def check_clips(self, split, index):
+        """Raise ValueError where the clips `index` (n,) of a split are not in the store, or one is named twice."""
+        if len(index) and not 0 <= index.min() <= index.max() < len(self.name):
+            raise ValueError(f"{self.path}: split {split} names clips that are not there")
+        twice = np.flatnonzero(np.bincount(index) > 1)
+        if len(twice):
+            raise ValueError(f"{self.path}: split {split} names clip {self.name[twice[0]]} more than once")
 
     def split(self, name):
         """Clip indices of a split. Raises ValueError for an unknown or an empty one."""
@@ -140,6 +148,20 @@ class Store:
         clip = self.keypoint[self.offset[index] : self.offset[index] + self.length[index]]
         self.touched(1, clip.nbytes)
         return clip
+
+
+def read_names(data):
+    """A dataset (N,) of strings as a list. Raises ValueError for another one."""
+    if data.ndim != 1 or not h5py.check_string_dtype(data.dtype):
+        raise ValueError(f"name must be strings of shape (N,), not {data.dtype} of shape {data.shape}")
+    return [name.decode() for name in data[:]]
+
+
+def read_whole(data):
+    """A dataset (N,) of whole numbers as int64. Raises ValueError for another one."""
+    if data.ndim != 1 or data.dtype.kind not in "iu":
+        raise ValueError(f"{data.name[1:]} must be whole numbers of shape (N,), not {data.dtype} of shape {data.shape}")
+    return data[:].astype(np.int64)
 
 
 class StoreWriter:
@@ -240,7 +262,7 @@ class StoreWriter:
             raise ValueError(f"clip {name}: there are two of this name")
         if self.name and set(meta) != set(self.meta):
             raise ValueError(f"clip {name}: has {sorted(meta)} where the clips before have {sorted(self.meta)}")
-        splits = [split] if isinstance(split, str) else list(split or [])
+        splits = [split] if isinstance(split, str) else list(dict.fromkeys(split or []))
         for new in set(splits) - set(self.splits):
             check_split(new, self.splits)
         self._spool.write(np.ascontiguousarray(keypoint).tobytes())
@@ -311,23 +333,24 @@ def check_split(name, others=()):
 def add_split(path, name, index, replace=False):
     """Add a split to a store, or replace one. The changed copy takes the store's place when it is complete.
 
-    Raises ValueError as check_split does, and for a name that is there already.
+    Raises ValueError as check_split does, for a name that is there already, and for clips that are not, or come twice.
     """
     path = Path(path)
-    splits = Store(path).splits
+    store, index = Store(path), np.asarray(index, dtype=np.int64)
     try:
-        check_split(name, splits)
+        check_split(name, store.splits)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    if name in splits and not replace:
+    if name in store.splits and not replace:
         raise ValueError(f"{path}: has a split {name} already (--overwrite replaces it)")
+    store.check_clips(name, index)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         shutil.copyfile(path, temporary)
         with h5py.File(temporary, "r+") as file:
             if f"split/{name}" in file:
                 del file[f"split/{name}"]
-            file[f"split/{name}"] = np.asarray(index, dtype=np.int64)
+            file[f"split/{name}"] = index
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)

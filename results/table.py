@@ -24,22 +24,60 @@ COLUMNS = {
 
 
 def read_metrics(directory):
-    """The metrics of a run directory or of a fused one. Raises FileNotFoundError where there are none."""
+    """The metrics of a run directory or of a fused one.
+
+    Raises FileNotFoundError where there are none, ValueError naming file and key where they are not what a test writes.
+    """
     for path in (Path(directory) / name for name in ("test_metrics.json", "ensemble_metrics.json")):
         if path.is_file():
             metrics = read_json(path)
             if not isinstance(metrics, dict) or not {*COLUMNS, "per_class", "count"} <= set(metrics):
                 raise ValueError(f"{path}: lacks some of {', '.join(COLUMNS)}, per_class, count")
+            K = len(metrics["per_class"]) if isinstance(metrics["per_class"], list) else 0
+            sound = {key: is_share(metrics[key]) for key in COLUMNS}
+            sound["per_class"] = K > 0 and all(map(is_share, metrics["per_class"]))
+            sound["count"] = metrics["count"] is None or is_list(metrics["count"], K, int)
+            sound["classes"] = "classes" not in metrics or is_list(metrics["classes"], K, str)
+            sound["shots"] = "shots" not in metrics or is_list(metrics["shots"], 2, int)
+            if not all(sound.values()):
+                raise ValueError(f"{path}: {min(sound, key=sound.get)} is of a wrong type, length or range")
             return metrics
     raise FileNotFoundError(2, "holds no test_metrics.json or ensemble_metrics.json", str(directory))
 
 
+def is_share(value):
+    """Whether it is a percentage, or None, which an empty group of classes has."""
+    return value is None or (type(value) in (int, float) and 0 <= value <= 100)
+
+
+def is_list(value, length, kind):
+    return isinstance(value, list) and len(value) == length and all(type(item) is kind for item in value)
+
+
 def parse_row(word):
-    """'NAME=DIR,DIR' -> (name, list of metrics). Raises ValueError or OSError."""
+    """'NAME=DIR,DIR' -> (name, {directory: metrics}). Raises ValueError or OSError."""
     name, equals, directories = word.partition("=")
     if not equals or not name or not directories:
         raise ValueError(f"a row is NAME=DIRECTORY[,DIRECTORY…], not {word!r}")
-    return name.strip(), [read_metrics(directory) for directory in directories.split(",")]
+    directories = directories.split(",")
+    if len({Path(directory).resolve() for directory in directories}) < len(directories):
+        raise ValueError(f"{word}: names a directory twice")
+    runs = {directory: read_metrics(directory) for directory in directories}
+    check_same(runs)
+    return name.strip(), runs
+
+
+def check_same(runs, count=True):
+    """Raise ValueError where two of the runs {directory: metrics} have other classes or shots, or, if `count`, other
+    numbers of training clips; None is not known.
+    """
+    first = {}
+    for directory, run in runs.items():
+        facts = {"a number of classes": len(run["per_class"]), "classes": run.get("classes"), "shots": run.get("shots")}
+        facts["numbers of training clips"] = run["count"] if count else None
+        for key, value in facts.items():
+            if value is not None and value != first.setdefault(key, (value, directory))[0]:
+                raise ValueError(f"{directory}: has {key} other than {first[key][1]}; they cannot be put together")
 
 
 def cell(values):
@@ -65,7 +103,8 @@ def table(rows):
 def mean_metrics(runs):
     """Per-class accuracies averaged over runs, for the picture."""
     per_class = np.array([run["per_class"] for run in runs], dtype=float).mean(axis=0)
-    return {"per_class": per_class.tolist(), "count": runs[0]["count"], "mean_class": float(np.nanmean(per_class))}
+    count = next((run["count"] for run in runs if run["count"]), None)
+    return {"per_class": per_class.tolist(), "count": count, "mean_class": float(np.nanmean(per_class))}
 
 
 class Parser(argparse.ArgumentParser):
@@ -79,20 +118,22 @@ def main(argv):
     parser.add_argument("--out", help="write the table to this file, too")
     parser.add_argument("--plot", help="draw the accuracy of every class over its training clips")
     arguments = parser.parse_args(argv)
-    rows = {}
-    for name, runs in map(parse_row, arguments.rows):
+    rows, runs = {}, {}
+    for name, row in map(parse_row, arguments.rows):
         if name in rows:
             raise ValueError(f"two rows are named {name!r}")
-        rows[name] = runs
+        rows[name] = list(row.values())
+        runs |= row
+    check_same(runs, count=bool(arguments.plot))
+    classes = next((run["classes"] for run in runs.values() if "classes" in run), None)
+    if arguments.plot and (classes is None or not any(run["count"] for run in runs.values())):
+        raise ValueError("--plot needs a run directory among the rows: it knows the classes' names and training clips")
     lines = table(rows)
     print("\n".join(lines))
     if arguments.out:
         with replacing(arguments.out, "w") as file:
             file.write("\n".join(lines) + "\n")
     if arguments.plot:
-        classes = next((run["classes"] for runs in rows.values() for run in runs if "classes" in run), None)
-        if classes is None:
-            raise ValueError("--plot needs a run directory among the rows: it knows the classes' names")
         plot.per_class({name: mean_metrics(runs) for name, runs in rows.items()}, classes, arguments.plot)
 
 

@@ -52,6 +52,7 @@ def test_presets_join_by_name(streams, preset):
     for stream in PRESETS[preset]:
         assert metrics["streams"][stream]["top1"] == accuracy(score[stream], label)
     assert metrics["few"] is not None and metrics["count"] == [50, 20, 10, 5, 2]
+    assert metrics["shots"] == [10, 30] and metrics["classes"] == list("abcde")
     fused = pickle.loads((directory / "fused" / "ensemble_score.pkl").read_bytes())
     assert len(fused) == N and (directory / "fused" / "confusion.png").exists()
 
@@ -98,6 +99,7 @@ def test_scores_of_other_code_bases(streams):
         "named": dict(zip(names, score["bone"], strict=True)),
         "numbered": {np.int64(i): row for i, row in enumerate(score["bone"])},
         "listed": list(score["bone"]),
+        "stacked": score["bone"][:, None],  # rows (1, K)
     }
     labels = directory / "labels.json"
     labels.write_text(json.dumps(dict(zip(names, label.tolist(), strict=True))))
@@ -163,9 +165,22 @@ WRONG = {
         "bone/test_score.pkl: not a readable pickle",
     ),
     "no scores": (lambda d: (d / "test_score.pkl").unlink(), "no test_score.pkl or epoch1_test_score.pkl in it"),
-    "text": (lambda d: rewrite(d / "test_score.pkl", lambda c: {"clip3": "high"}), "are not an array of numbers"),
     "empty": (lambda d: rewrite(d / "test_score.pkl", lambda c: {}), "neither"),
+    "one number": (lambda d: rewrite(d / "test_score.pkl", lambda c: np.array(3.0)), "bone/test_score.pkl: neither"),
 }
+ROWS = {
+    "text": "high",
+    "numbers in quotes": ["1", "2", "3", "4", "5"],
+    "complex": np.ones(K) + 1j,
+    "several rows": np.ones((10, K)),
+    "ragged": [[1], [2, 3]],
+    "number": 0.5,
+}
+for kind, row in ROWS.items():
+    WRONG[kind + " as a row"] = (
+        lambda d, row=row: rewrite(d / "test_score.pkl", lambda c: {**c, "clip3": row}),
+        "bone/test_score.pkl: the scores of clip3 are not an array of K real numbers",
+    )
 
 
 @pytest.mark.parametrize("kind", WRONG)
@@ -190,6 +205,7 @@ def test_label_errors(streams):
         ([0.5] * N, "not whole numbers"),
         ([9] * N, "labels 9 to 9, but the scores have 5 classes"),
         (["x"] * N, "not whole numbers"),
+        ({"c0": float("inf")}, "l.json: not whole numbers"),
         ([], "holds no labels"),
     ):
         (directory / "l.json").write_text(json.dumps(content))
@@ -199,6 +215,36 @@ def test_label_errors(streams):
         (directory / "l.npz").write_bytes(damaged)
         with pytest.raises(ValueError, match="l.npz"):
             main(["--joint-dir", str(scores), "--label", str(directory / "l.npz")])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([{"file_name": "a", "label": 1}, 5], "not whole numbers"),
+        ([{"file_name": "a", "label": "x"}], "not whole numbers"),
+        ([{"file_name": "a", "label": 1}, {"file_name": "a", "label": 2}], "two of a"),
+        ([{"file_name": "a"}], "'label'"),
+        ((["a", "b", "c"], [0, 1]), "argument 2 is shorter"),
+        ((["a", "b"], [0, 1, 2]), "argument 2 is longer"),
+        ((["a", "a"], [0, 1]), "two of a"),
+        ((["a", "b"], 5), "not whole numbers"),
+    ],
+)
+def test_pickled_labels_that_are_not_sound(streams, content, message):
+    path = streams[0] / "l.pkl"
+    path.write_bytes(pickle.dumps(content))
+    with pytest.raises(ValueError, match=f"^{path}: .*{message}"):
+        main(["--joint-dir", str(streams[0] / "joint"), "--label", str(path)])
+
+
+@pytest.mark.parametrize(("suffix", "other"), [(".npz", ".npy"), (".npy", ".npz")])
+def test_labels_with_the_suffix_of_another_form(streams, suffix, other):
+    path = streams[0] / f"l{suffix}"
+    label = streams[2]
+    np.save(path, label) if suffix == ".npy" else np.savez(path, y_test=label)
+    path = path.rename(path.with_suffix(other))
+    with pytest.raises(ValueError, match=f"l{other}: not a file of labels .*its content is not that of a {other} file"):
+        main(["--joint-dir", str(streams[0] / "joint"), "--label", str(path)])
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,24 @@ def test_add_split(store):
 
 
 @pytest.mark.parametrize(
+    ("index", "message"), [([2, 0, 2], "names clip three more than once"), ([3], "names clips that are not there")]
+)
+def test_add_split_writes_no_unsound_split(store, index, message):
+    before = store.read_bytes()
+    with pytest.raises(ValueError, match=f"x.h5: split lt {message}"):
+        add_split(store, "lt", index)
+    assert store.read_bytes() == before
+
+
+def test_strings_of_any_length_and_a_split_given_twice(store):
+    """h5py writes lists of str with a type of its own."""
+    damage(store, lambda f: exchange(f, "name", ["one", "zwei", "three"]))
+    assert Store(store).name == ["one", "zwei", "three"]
+    write(store, ("one", 0, clip(1), ["train", "train"]))
+    assert Store(store).split("train").tolist() == [0]
+
+
+@pytest.mark.parametrize(
     ("name", "message"),
     [
         ("test", "has a split test already"),
@@ -119,6 +137,15 @@ def damage(path, change):
         change(file)
 
 
+def exchange(file, key, value):
+    """Another dataset in the place of one, or a group for None."""
+    del file[key]
+    if value is None:
+        file.create_group(key)
+    else:
+        file[key] = value
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -128,7 +155,21 @@ def damage(path, change):
         (lambda f: f.attrs.__setitem__("layout", "kinect"), "unknown layout 'kinect'"),
         (lambda f: f.attrs.__setitem__("layout", "ntu"), "clips have 20 joints; layout ntu has 25"),
         (lambda f: f.attrs.__setitem__("format", "other"), "its format is 'other'"),
-        (lambda f: f.__delitem__("label"), "not a readable store"),
+        (lambda f: f.__delitem__("label"), "not a readable store: there is no dataset label"),
+        (lambda f: exchange(f, "keypoint", None), "there is no dataset keypoint"),
+        (lambda f: exchange(f, "keypoint", h5py.Empty("f4")), "keypoint must be"),
+        (lambda f: exchange(f, "name", [1, 2, 3]), r"name must be strings of shape \(N,\), not int64"),
+        (lambda f: exchange(f, "name", [[b"a"], [b"b"], [b"c"]]), r"name must be strings of .* shape \(3, 1\)"),
+        (lambda f: exchange(f, "label", [0.0, 1.0, 1.0]), "label must be whole numbers of .*, not float64"),
+        (lambda f: exchange(f, "label", [[0, 1]] * 3), r"label must be whole numbers of .* of shape \(3, 2\)"),
+        (lambda f: exchange(f, "length", b"three"), "length must be whole numbers"),
+        (lambda f: exchange(f, "meta/camera", [1.5] * 3), "meta/camera must be whole numbers"),
+        (lambda f: exchange(f, "meta/camera", [1]), "camera has 1 entries for 3 clips"),
+        (lambda f: exchange(f, "split/train", [0.5]), "split/train must be whole numbers"),
+        (lambda f: exchange(f, "split/xsub/test", [[1]]), "split/xsub/test must be whole numbers"),
+        (lambda f: exchange(f, "split/train", [2, 0, 2, 2]), "split train names clip three more than once"),
+        (lambda f: f.attrs.__setitem__("classes", 2), "classes must be a list of names"),
+        (lambda f: f.attrs.__setitem__("classes", "[1, 2]"), "classes must be a list of names"),
     ],
 )
 def test_unsound_stores_are_refused_by_name(store, change, message):

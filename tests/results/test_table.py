@@ -7,11 +7,11 @@ from results.table import main
 
 def run(directory, name="test_metrics.json", **metrics):
     directory.mkdir()
-    full = {"top1": 80.0, "top5": 99.0, "mean_class": 78.5, "many": 90.0, "medium": None, "few": 60.0, **metrics}
+    full = {"top1": 80.0, "top5": 99.0, "mean_class": 78.5, "many": 90.0, "medium": None, "few": 60.0}
     full |= {"per_class": [90.0, 60.0], "count": [50, 5]}
     if name == "test_metrics.json":
-        full["classes"] = ["walk", "fall"]
-    (directory / name).write_text(json.dumps(full))
+        full |= {"classes": ["walk", "fall"], "shots": [10, 30]}
+    (directory / name).write_text(json.dumps(full | metrics))
     return directory
 
 
@@ -40,8 +40,55 @@ def test_foreign_scores_have_no_training_clips(tmp_path):
     assert (tmp_path / "p.png").stat().st_size > 5000
 
 
-def test_errors(tmp_path):
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        {"top1": "x"},
+        {"few": float("nan")},
+        {"mean_class": 101},
+        {"per_class": None},
+        {"per_class": []},
+        {"per_class": [90.0, "x"]},
+        {"count": 5},
+        {"count": [50]},
+        {"classes": ["walk"]},
+        {"classes": [1, 2]},
+        {"classes": None},
+        {"shots": [10]},
+    ],
+)
+def test_metrics_that_no_test_writes(tmp_path, metrics):
+    own = run(tmp_path / "own", **metrics)
+    with pytest.raises(ValueError, match=f"own/test_metrics.json: {next(iter(metrics))} is of a wrong type"):
+        main([f"CE={own}"])
+
+
+THREE = {"per_class": [90.0, 60.0, 5.0], "count": [50, 5, 5], "classes": ["walk", "fall", "sit"]}
+
+
+@pytest.mark.parametrize("words", ["a={0}/one,{0}/two", "a={0}/one b={0}/two --plot {0}/p.png", "a={0}/one b={0}/two"])
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        (THREE, "a number of classes"),
+        ({"classes": ["walk", "sit"]}, "classes"),
+        ({"shots": [20, 100]}, "shots"),
+        ({"count": [100, 5]}, "numbers of training clips"),
+    ],
+)
+def test_what_does_not_belong_together(tmp_path, capsys, words, metrics, message):
+    run(tmp_path / "one"), run(tmp_path / "two", **metrics)
+    words = words.format(tmp_path).split()
+    if metrics.keys() == {"count"} and len(words) == 2:  # in a table they may differ
+        return main(words)
+    with pytest.raises(ValueError, match=f"two: has {message} other than .*one"):
+        main([*words, "--out", str(tmp_path / "t.md")])
+    assert not capsys.readouterr().out and not (tmp_path / "t.md").exists()
+
+
+def test_errors(tmp_path, capsys):
     fused = run(tmp_path / "fused", "ensemble_metrics.json")
+    unknown = run(tmp_path / "unknown", count=None)
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "test_metrics.json").write_text("[]")
@@ -52,6 +99,9 @@ def test_errors(tmp_path):
         ([f"CE={fused}", f"CE={fused}"], "two rows are named 'CE'"),
         ([], "are required: NAME=DIR"),
         ([f"CE={broken}"], "test_metrics.json: lacks some of top1"),
+        ([f"CE={unknown}", "--plot", str(tmp_path / "p.png")], "knows the classes' names and training clips"),
+        ([f"CE={fused},{fused}/../fused"], "fused: names a directory twice"),
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=message):
             main(words)
+        assert not capsys.readouterr().out
