@@ -22,7 +22,7 @@ def add_arguments(parser):
     parser.add_argument("--overwrite", action="store_true", help="replace a split of that name")
     parser.add_argument("--n-max", type=int, help="clips of the most frequent class")
     parser.add_argument("--imbalance", type=float, help="imbalance factor: n_max / n_min")
-    parser.add_argument("--rule", choices=list(RULES), default="exponential", help="how sizes fall [%(default)s]")
+    parser.add_argument("--rule", choices=list(RULES), help="how sizes fall [exponential]")
     parser.add_argument(
         "--shots",
         type=int,
@@ -46,21 +46,24 @@ def run(arguments):
         return write_long_tail_list(arguments)
     if not arguments.name:
         raise ValueError("--name is missing: what the new split is to be called")
+    refuse(arguments, "--store", "protocol", "missing", "out")
     store = Store(arguments.store)
-    position = {name: i for i, name in enumerate(store.name)}
+    index = store.split(arguments.split)
+    index = index[store.label[index] >= 0]
+    names = [store.name[i] for i in index]
+    position = dict(zip(names, index, strict=True))
     if arguments.list:
+        refuse(arguments, "--list", "n_max", "imbalance", "rule", "order")
         chosen = read_names(arguments.list)
         unknown = [name for name in chosen if name not in position]
         if unknown:
             raise ValueError(
-                f"{arguments.list}: {len(unknown)} names are not in {store.path}: {', '.join(unknown[:3])}"
+                f"{arguments.list}: {len(unknown)} names are not in split {arguments.split} of {store.path}: "
+                f"{', '.join(unknown[:3])}"
             )
         if len(set(chosen)) < len(chosen):
             raise ValueError(f"{arguments.list}: names a clip twice")
     else:
-        index = store.split(arguments.split)
-        index = index[store.label[index] >= 0]
-        names = [store.name[i] for i in index]
         sizes = sizes_from(arguments, len(store.classes))
         chosen = long_tail(names, store.label[index], sizes, arguments.order or "name")
         available = class_count(store.label[index], len(store.classes))
@@ -73,8 +76,16 @@ def run(arguments):
     print_counts(store.classes, class_count(store.label[chosen], len(store.classes)), arguments.shots)
 
 
+def refuse(arguments, option, *others):
+    """Raise ValueError where options are given that say nothing beside another one."""
+    for other in others:
+        if getattr(arguments, other) is not None:
+            raise ValueError(f"--{other.replace('_', '-')} is not for {option}")
+
+
 def write_long_tail_list(arguments):
     """A long-tailed list of NTU RGB+D names: for NTU 120 that of BRL; NTU 60's order is unknown."""
+    refuse(arguments, "--names", "list", "name")
     if not arguments.out or not arguments.protocol:
         raise ValueError("--names takes NTU RGB+D clip names: give --protocol, and --out for the list")
     missing = set(read_names(arguments.missing)) if arguments.missing else set()
@@ -95,7 +106,7 @@ def sizes_from(arguments, num_class):
     for option in ("n_max", "imbalance"):
         if getattr(arguments, option) is None:
             raise ValueError(f"--{option.replace('_', '-')} is missing (or --list, for a list of names)")
-    return class_sizes(num_class, arguments.n_max, arguments.imbalance, arguments.rule)
+    return class_sizes(num_class, arguments.n_max, arguments.imbalance, arguments.rule or "exponential")
 
 
 def exponential(num_class, n_max, imbalance):
@@ -113,7 +124,7 @@ RULES = {"exponential": exponential, "step": step}
 
 def class_sizes(num_class, n_max, imbalance, rule="exponential"):
     """Clips of each class by a rule. Raises ValueError for numbers that make no long tail, or leave a class empty."""
-    if num_class < 2 or n_max < 1 or imbalance < 1:
+    if num_class < 2 or n_max < 1 or not 1 <= imbalance < float("inf"):
         raise ValueError("a long tail needs at least 2 classes, n-max of at least 1 and imbalance of at least 1")
     sizes = RULES[rule](num_class, n_max, imbalance)
     if min(sizes) < 1:

@@ -3,6 +3,7 @@
 from .graph import Layout
 
 PARTS = ("trunk", "left_arm", "right_arm", "left_leg", "right_leg")
+MOST_JOINTS = 1000  # a number of them beyond this is a slip
 REQUIRED = ("name", "joints", "edges", "root", "pairs", "parts")
 OPTIONAL = ("upper", "spine", "shoulders", "limbs")
 
@@ -108,7 +109,7 @@ def tree(num_point, edges, root):
 
 
 def _joint_names(joints):
-    if isinstance(joints, int) and not isinstance(joints, bool) and joints > 0:
+    if isinstance(joints, int) and not isinstance(joints, bool) and 0 < joints <= MOST_JOINTS:
         return tuple(f"joint {index}" for index in range(joints))
     if not isinstance(joints, list | tuple) or not joints or not all(isinstance(name, str) for name in joints):
         raise ValueError(f"layout: joints: a list of names or a number expected, not {joints!r}")

@@ -12,9 +12,11 @@ from pathlib import Path
 def replacing(path, mode="wb"):
     """Open a temporary file beside `path`. If the block ends well it becomes `path`, flushed; else it is removed.
 
-    Missing parent directories are made.
+    Missing parent directories are made. Raises OSError where `path` is a directory.
     """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a directory, not a file to write")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -59,6 +59,7 @@ def test_a_layout_survives_its_description(name):
         ({"pairs": [[2, 3], [3, 2]]}, "a joint is in two left-right pairs"),
         ({"joints": ["a", "a"]}, "joints: two have the same name"),
         ({"joints": 0}, "joints: a list of names or a number expected"),
+        ({"joints": 10**30}, "joints: a list of names or a number expected"),
         ({"name": ""}, "name: a word expected"),
         ({"colour": "red"}, "unknown key 'colour'"),
         ({"spine": [0]}, "spine: 2 joints expected"),

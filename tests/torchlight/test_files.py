@@ -20,6 +20,12 @@ def test_a_failed_write_keeps_the_old_file(tmp_path):
     assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
 
 
+def test_a_directory_is_no_file_to_write(tmp_path):
+    with pytest.raises(IsADirectoryError, match=f"{tmp_path} is a directory"), replacing(tmp_path) as file:
+        file.write(b"x")
+    assert not list(tmp_path.iterdir()) and not list(tmp_path.parent.glob(".*.tmp"))
+
+
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_pickles_of_arrays(tmp_path, protocol):
     content = {
