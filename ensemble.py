@@ -83,7 +83,8 @@ def read_labels(path):
             if isinstance(content, np.ndarray) == (path.suffix == ".npz"):
                 raise ValueError(f"its content is not that of a {path.suffix} file")
             content = content["y_test"] if path.suffix == ".npz" else content
-            content = content.argmax(axis=1) if content.ndim == 2 else content
+            if content.ndim == 2:  # one-hot, or a column
+                content = content.argmax(axis=1) if content.shape[1] > 1 else content[:, 0]
         except (ValueError, KeyError, EOFError, BadZipFile) as error:
             raise ValueError(f"{path}: not a file of labels ({error})") from None
     else:
@@ -204,21 +205,21 @@ def softmax(score):
 def training_facts(sources, num_class):
     """Class counts (None if unknown), shot limits and class names, from the test_metrics.json beside the scores.
 
-    Raises ValueError where streams were trained on different numbers of clips.
+    Raises ValueError where streams differ in them.
     """
+    sizes = {"count": num_class, "shots": 2, "classes": num_class}
     found = {}
     for path in (source.parent / "test_metrics.json" for source in sources):
         facts = read_json(path) if path.is_file() else {}
-        if (
-            isinstance(facts, dict)
-            and {"count", "shots", "classes"} <= set(facts)
-            and len(facts["count"] or []) == num_class
-        ):
-            found[path] = (facts["count"], facts["shots"], facts["classes"])
+        facts = {key: facts.get(key) for key in sizes} if isinstance(facts, dict) else {}
+        if facts and all(isinstance(facts[key], list) and len(facts[key]) == size for key, size in sizes.items()):
+            found[path] = facts
+    first = next(iter(found), None)
     for path, facts in found.items():
-        if facts[0] != next(iter(found.values()))[0]:
-            raise ValueError(f"{path}: trained on other numbers of clips than {next(iter(found))}")
-    return next(iter(found.values()), (None, (20, 100), [str(c) for c in range(num_class)]))
+        for key, what in (("count", "numbers of training clips"), ("shots", "shots"), ("classes", "classes")):
+            if facts[key] != found[first][key]:
+                raise ValueError(f"{path}: has other {what} than {first}")
+    return tuple(found[first].values()) if found else (None, (20, 100), [str(c) for c in range(num_class)])
 
 
 class Parser(argparse.ArgumentParser):

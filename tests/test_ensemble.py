@@ -112,6 +112,7 @@ def test_scores_of_other_code_bases(streams):
     # scores without any names, labels as CTR-GCN and others store them
     (directory / "l.json").write_text(json.dumps(label.tolist()))
     np.save(directory / "l.npy", label)
+    np.save(directory / "column.npy", label[:, None])
     np.savez(directory / "l.npz", y_test=np.eye(K)[label])
     (directory / "l.pkl").write_bytes(pickle.dumps(label.tolist()))
     (directory / "names.pkl").write_bytes(pickle.dumps((names, label.tolist())))
@@ -119,7 +120,8 @@ def test_scores_of_other_code_bases(streams):
     (directory / "val_label.pkl").write_bytes(pickle.dumps(clips))
     alone = directory / "alone"
     for name, kind in itertools.product(
-        ("l.json", "l.npy", "l.npz", "l.pkl", "names.pkl", "val_label.pkl"), ("listed", "called", "numbered")
+        ("l.json", "l.npy", "column.npy", "l.npz", "l.pkl", "names.pkl", "val_label.pkl"),
+        ("listed", "called", "numbered"),
     ):
         main(f"--bone-dir {directory / kind} --label {directory / name} --out {alone}".split())
         assert json.loads((alone / "ensemble_metrics.json").read_text())["top1"] == accuracy(score["bone"], label)
@@ -158,7 +160,11 @@ WRONG = {
     ),
     "other training": (
         lambda d: rewrite(d / "test_metrics.json", lambda c: {**c, "count": [9] * K}),
-        "bone/test_metrics.json: trained on other numbers of clips than .*joint/test_metrics.json",
+        "bone/test_metrics.json: has other numbers of training clips than .*joint/test_metrics.json",
+    ),
+    "other shots": (
+        lambda d: rewrite(d / "test_metrics.json", lambda c: {**c, "shots": [1, 2]}),
+        "bone/test_metrics.json: has other shots than .*joint/test_metrics.json",
     ),
     "truncated": (
         lambda d: (d / "test_score.pkl").write_bytes((d / "test_score.pkl").read_bytes()[:-50]),
