@@ -203,13 +203,16 @@ class TrainBatches:
         generator = counted_generator("order", self.feeder.seed, epoch)
         return epoch_order(self.feeder.label, len(self.feeder.classes), self.sampler, self.repeat, generator)
 
-    def begin(self, model):
-        """Before the first epoch: a mixing that watches the model gets to know it, and the mean training clip."""
+    def begin(self, model, logit_scale=1.0):
+        """Before the first epoch: a mixing that watches the model gets to know it, and the mean training clip.
+
+        logit_scale: what the loss multiplies the model's output by before the softmax.
+        """
         if hasattr(self.mixing, "begin"):
             feeder, places = self.feeder, range(len(self.feeder))
             requests = ((places[first : first + 64], 0, first, "mean") for first in places[::64])
             mean = sum(x.sum(dim=0) for x, _ in feeder.made(requests)) / len(feeder)
-            self.mixing.begin(model, feeder.render, mean)
+            self.mixing.begin(model, feeder.render, mean, logit_scale)
 
     def state_dict(self):
         """What a mixing has learned so far."""

@@ -47,9 +47,11 @@ class ShapMix:
         """The joints of a set of parts, bool (V,)."""
         return self.parts[sorted(parts)].any(dim=0)
 
-    def begin(self, model, render, mean):
-        """model(render(x)): logits of clips x (N, C, T, V, M), in test mode. mean (C, T, V, M): the mean clip."""
-        self.model, self.render, self.mean = model, render, mean
+    def begin(self, model, render, mean, logit_scale=1.0):
+        """logit_scale * model(render(x)): logits of clips x (N, C, T, V, M), in test mode. mean (C, T, V, M): the mean
+        clip.
+        """
+        self.model, self.render, self.mean, self.logit_scale = model, render, mean, logit_scale
 
     def state_dict(self):
         return {"saliency": self.saliency.clone()}
@@ -113,7 +115,7 @@ class ShapMix:
         self.model.eval()
         joints = [self._joints(parts).to(x.device)[:, None] for parts in (self.sets[s] | company, company)]  # V, 1 each
         seen = torch.cat([torch.where(shown, x, self.mean) for shown in joints])
-        logits = self.model(self.render(seen))
+        logits = self.logit_scale * self.model(self.render(seen))
         self.model.train(training)
         with_s, without = logits.float().softmax(dim=1).gather(1, label.repeat(2)[:, None])[:, 0].chunk(2)
         gain = (with_s - without).relu() * 10 / self.joints[s].sum().to(x.device)

@@ -44,8 +44,8 @@ class Margins(nn.Module):
 class Equalization(nn.Module):
     """Rare classes are left out of the softmax of other classes' clips, with probability gamma (Tan et al., CVPR 2020).
 
-    Rare is the tail third (tail_classes), as in BRL's comparison; Tan et al. go by a frequency, 1.76e-3 for LVIS, and
-    gamma = 0.9 is theirs. Draws from PyTorch's own generator.
+    Rare is the tail third (tail_classes; BRL's code takes one class fewer); Tan et al. go by a frequency, 1.76e-3 for
+    LVIS, and gamma = 0.9 is theirs. Draws from PyTorch's own generator.
     """
 
     def __init__(self, class_count, gamma=0.9):
@@ -65,7 +65,7 @@ class KeyPointSensitive(nn.Module):
     """KPS: logits scaled up for frequent classes, margins and then scales for rare labels (Li et al., TPAMI 2022; BRL).
 
     s_c = log(50 n_c / n_min) / log(50); r_c the same with the counts in reverse order. z_c s_c, minus max_margin r_y /
-    max(r) for the label; in the second stage all times r_y, up to 50.
+    max(r) for the label; in the second stage all times r_y.
     """
 
     def __init__(self, class_count, max_margin=0.5, second_stage=True):
@@ -81,7 +81,7 @@ class KeyPointSensitive(nn.Module):
     def forward(self, logits, label):
         margin = self.max_margin * self.reverse / self.reverse.max()
         logits = logits * self.scale - margin * F.one_hot(label, logits.shape[1])
-        return logits * self.reverse[label].clamp(1, 50)[:, None] if self.second_stage else logits
+        return logits * self.reverse[label, None] if self.second_stage else logits
 
 
 class Gumbel(nn.Module):

@@ -119,6 +119,43 @@ def test_later_values_are_averaged_and_have_company():
     assert 0.0 in seen and len(seen) > 3  # nothing to gain beside the deciding part, more or less without it
 
 
+def test_values_are_averaged_from_the_epoch_after_the_naive_ones():
+    for epoch, kept in ((5, 0.0), (6, 0.9)):
+        mix = build()
+        mix.saliency[:] = 1000.0
+        mix._observe(clips(1), torch.tensor([0]), rng(), epoch)
+        assert mix.saliency[0].min() == pytest.approx(1000 * kept, abs=5)
+
+
+def test_company_is_of_any_size():
+    mix, shown = build(), []
+    mix.render = lambda x: shown.append((x[:, 0, 0, :, 0] != 0).sum(dim=1).tolist()) or x
+    for seed in range(200):
+        mix._observe(clips(1), torch.tensor([0]), rng(seed), epoch=6)
+    whole, company = (set(sizes) for sizes in zip(*shown, strict=True))
+    assert max(whole) == 25 and min(company) == 0 and max(company) >= 14 and min(whole) <= 9
+
+
+def test_the_partner_is_one_to_two_less_than_the_batch_away():
+    found = set()
+    for seed in range(60):
+        both, _ = build(plain=0.0)(clips(5), torch.arange(5) % 3, rng(seed), 0)
+        found.add((int(both[5].max()) - 1) % 5)
+    assert found == {1, 2, 3}  # as in the release
+
+
+def test_the_model_is_looked_at_in_test_mode_and_with_the_scale_of_its_loss():
+    mix, model = ShapMix(NTU, COUNT), torch.nn.Sequential(Model(), torch.nn.BatchNorm1d(3))
+    x, label = torch.randn(6, 3, 64, 25, 2), torch.tensor([0, 1, 2, 0, 1, 2])
+    found = []
+    for scale in (0.0, 30.0):
+        mix.begin(model, lambda x: x, torch.zeros(3, 64, 25, 2), scale)
+        mix(x, label, rng(), 0)
+        found.append(mix.saliency.clamp(min=1e-6).max().item())
+    assert model.training and model[1].num_batches_tracked == 0 and (model[1].running_mean == 0).all()
+    assert found[0] == pytest.approx(1e-6) and found[1] > 1e-3
+
+
 def test_the_salient_parts_of_the_rarer_class_win():
     mix = build(temperature=0.01)
     mix.saliency[1, 3], mix.saliency[2, 14] = 1.0, 1.0

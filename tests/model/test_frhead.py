@@ -74,6 +74,18 @@ def test_every_graph_model_takes_it(name, layout, persons, T):
     assert torch.equal(model.eval()(x), model.backbone.eval()(x))
 
 
+def test_weights_are_of_the_levels_from_low_to_final():
+    model, x = with_head()
+    output, target = model(x), torch.eye(4)[torch.arange(6) % 4]
+    state = copy.deepcopy(model.state_dict())
+    for i, level in enumerate(("low", "mid", "high", "fin")):
+        model.load_state_dict(state)
+        model.weights = tuple(float(i == j) for j in range(4))
+        loss = model.loss(output, target)
+        model.load_state_dict(state)
+        torch.testing.assert_close(loss, model.head[level](output[1][i], output[0].detach(), target))
+
+
 def test_prototypes_are_saved_copied_and_only_moved_in_training(tmp_path):
     model, x = with_head()
     target = torch.eye(4)[torch.zeros(6, dtype=torch.int64)]

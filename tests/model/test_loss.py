@@ -145,6 +145,13 @@ def test_equalization_leaves_rare_classes_out_of_other_classes_clips():
     assert always < many.min() and many.max() < plain and many.std() > 0
 
 
+def test_gumbel_has_a_gradient_at_any_logit():
+    logits = torch.tensor([[-200.0, 0.0, 200.0]], requires_grad=True)
+    loss = build_loss("gumbel", [3, 2, 1])(logits, Target(torch.tensor([0])))
+    loss.backward()
+    assert loss.isfinite() and logits.grad.isfinite().all()
+
+
 NEUTRAL = {
     "focal": {"gamma": 0.0}, "ldam": {"max_margin": 0.0, "scale": 1.0}, "equalization": {"gamma": 0.0},
     "kps": {"max_margin": 0.0},
