@@ -7,6 +7,7 @@ python main.py --phase export --weights results/nw-ucla-lt/brl/joint/runs.pt
 python main.py --phase profile
 """
 
+import zlib
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,7 @@ from torchlight.distributed import ALONE
 from torchlight.errors import guarded
 from torchlight.evaluator import evaluate, predict, write_predictions, write_test
 from torchlight.exporter import export
+from torchlight.files import read_json
 from torchlight.metrics import format_summary
 from torchlight.profiler import COLUMNS, profile
 from torchlight.recorder import Recorder
@@ -42,7 +44,7 @@ OPTIONS = {
     "weights": Option(str, "", "weights to start from, to test or to use: ours or a published checkpoint"),
     "ignore_weights": Option(list, [], "leave out weights whose name contains one of these words"),
     "resume": Option(bool, False, "continue the run in the run directory"),
-    "overwrite": Option(bool, False, "replace the run in the run directory"),
+    "overwrite": Option(bool, False, "replace the run in the run directory, or the test of other clips there"),
     "device": Option(list, [], "cpu, or the numbers of GPUs; several share each batch [GPU 0 if there is one]"),
     "sync_bn": Option(bool, False, "batch norm over the clips of all processes (torchrun)"),
     "seed": Option(int, 1, "seed of every random draw", low=0),
@@ -149,6 +151,8 @@ def default_work_dir(config, trained=None):
             changes.append(f"{config.modality}-{config.test_feeder_args.get('split', 'test')}")
         if trained and config.data_path != trained["data_path"]:
             changes.append(Path(config.data_path).stem)
+        if trained and config.phase == "test" and config.shots != trained.get("shots", OPTIONS["shots"].default):
+            changes.append("shots-" + "-".join(map(str, config.shots)))
         changes += [key.replace("_", "-") + f"-{getattr(config, key):g}" for key in POST_HOC if getattr(config, key)]
         name = "-".join([config.phase, weights.stem, *changes])
         return str(weights.parent if name == "test-runs" else weights.parent / name)
@@ -195,6 +199,8 @@ def check(config):
         raise ValueError("freeze_backbone needs --weights: a trained backbone")
     if config.phase == "train" and config.loss != "cross-entropy" and config.defer_epoch >= config.num_epoch:
         raise ValueError(f"defer_epoch {config.defer_epoch} leaves none of {config.num_epoch} epochs to {config.loss}")
+    if config.phase == "train" and config.loss == "cross-entropy" and config.defer_epoch:
+        raise ValueError("defer_epoch is given, but the loss is cross-entropy: it has nothing to defer")
     if config.mixing == "none" and config.mixing_args:
         raise ValueError("mixing_args are given, but mixing is none")
     if len(config.w_multi_cl_loss) != 4 or not all(is_weight(w) for w in config.w_multi_cl_loss):
@@ -352,7 +358,7 @@ def train(config):
     if config.mixing == "shap-mix" and team.size > 1 and not config.sync_bn:
         raise ValueError("shap-mix looks at the model: several processes need --sync-bn to see the same")
     model = place(model, devices, team, config.sync_bn)
-    batches.begin(bare(model))
+    batches.begin(bare(model), logit_scale(config))
     effective = config.batch_size * config.accumulate
     base_lr = config.base_lr * (effective / config.base_batch_size if config.base_batch_size else 1)
     scores = {}
@@ -364,14 +370,16 @@ def train(config):
 
     def criterion(epoch):
         classifier_loss = early if epoch < config.defer_epoch else loss
-        return refined(classifier_loss, bare(model), config.w_cl_loss) if config.cl_mode else classifier_loss
+        return refined(classifier_loss, bare(model), config) if config.cl_mode else classifier_loss
 
+    if saved:
+        check_training(config, saved, store, train_set)
     claim = "resume" if saved else "overwrite" if config.overwrite else "new"
     with Recorder(config.work_dir, claim, team.writes) as recorder:
         options = {key: getattr(config, key) for key in OPTIONS if key not in UNSAVED}
         if saved:  # what it started from
             options |= {key: saved["config"].get(key, OPTIONS[key].default) for key in ("weights", "ignore_weights")}
-        extra = {"config": options, "class_count": train_set.class_count.tolist(), **describe_store(store)}
+        extra = {"config": options, **describe_training(store, train_set)}
         trainer = Trainer(model, batches, criterion, evaluate_selection, recorder, config, base_lr, extra, team)
         if not saved:
             trainer.save_last()  # before any other file: what is there can be continued
@@ -412,11 +420,14 @@ def finish(config, trainer, store, test_set, test_score, counts):
         recorder.log(f"best epoch ({best['epoch']}), chosen on held-out clips, test: {format_summary(reached)}")
 
 
-def refined(criterion, model, weight):
+def refined(criterion, model, config):
     """The criterion for what an FRHead returns in training: the classifier's loss and its own."""
 
     def loss(output, target):
-        return criterion(output[0], target) + weight * model.loss(output, target.shares(model.backbone.num_class))
+        logits, features = output
+        shares = target.shares(model.backbone.num_class)
+        refinement = model.loss((logits * logit_scale(config), features), shares)
+        return criterion(logits, target) + config.w_cl_loss * refinement
 
     return loss
 
@@ -436,8 +447,23 @@ def describe_test(config, store, feeder, scores, class_count, weights, epoch):
     """What test_metrics.json holds: the metrics, and what they were measured with."""
     facts = {"weights": weights, "epoch": epoch, "shots": config.shots, "classes": store.classes}
     facts |= {"split": config.test_feeder_args.get("split", "test"), "clips": len(feeder)}
-    facts |= {key: getattr(config, key) for key in POST_HOC if getattr(config, key)}
+    facts |= {key: getattr(config, key) for key in (*TEST_DATA, *POST_HOC)}
     return facts | evaluate(scores, feeder.label, class_count, config.shots)
+
+
+def check_test(config):
+    """Raise ValueError where the directory of this test holds another one, which would be lost."""
+    path = Path(config.work_dir) / "test_metrics.json"
+    there = read_json(path) if path.is_file() and not config.overwrite else {}
+    if not isinstance(there, dict):
+        raise ValueError(f"{path}: not the metrics of a test; --overwrite replaces it")
+    for key in ("shots", *TEST_DATA, *POST_HOC):
+        value = getattr(config, key)
+        if there.get(key, value) != value:
+            raise ValueError(
+                f"{path} is of a test with {key} {there[key]}, not {value}: "
+                "--work-dir takes another place, --overwrite replaces it"
+            )
 
 
 def score(model, feeder, config, team=ALONE):
@@ -458,9 +484,25 @@ def describe_store(store):
     return {"classes": store.classes, "layout": describe_layout(store.layout), "channels": store.channels}
 
 
+def describe_training(store, train_set):
+    """And with which clips: how many of each class, and a number that other clips or another order would change."""
+    clips = zlib.crc32("\n".join(train_set.names).encode())
+    return {"class_count": train_set.class_count.tolist(), "training_clips": clips, **describe_store(store)}
+
+
+def check_training(config, saved, store, train_set):
+    """Raise ValueError where the clips, or what they are, have changed since the run was stopped."""
+    for key, value in describe_training(store, train_set).items():
+        if saved.get(key, value) != value:  # earlier runs saved fewer of them
+            name = key.replace("_", " ")
+            raise ValueError(f"--resume: the {name} of {store.path} are not those that {config.work_dir} began with")
+
+
 def test(config):
     """Test --weights and write the files of a test; in the phase predict, which needs no labels, predictions.csv."""
     team, devices = distributed.join(parse_device(config.device))
+    if config.phase == "test":
+        check_test(config)
     store, feeder, model, counts, epoch = load_trained(config, devices)
     with Recorder(config.work_dir, "add", team.writes) as recorder:
         scores = score(model, feeder, config, team)

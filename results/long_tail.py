@@ -211,8 +211,9 @@ class Run:
             words = [*without(words, "--weights", "--ignore-weights"), "--resume"]
         print(f"python main.py {shlex.join(words)}", flush=True)
         status = start(words)
-        if status in (128 + signal.SIGINT, 128 + signal.SIGTERM):
-            raise SystemExit(status)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if status in (128 + number, -number):  # it saved and ended, or was made to end at once
+                raise SystemExit(128 + number)
         return not status
 
 
@@ -309,6 +310,8 @@ def main(argv):
     arguments, words = parser.parse_known_args(argv)
     directory = arguments.out or Path("results", "long-tail", *program.below_config(arguments.config))
     seeds, modalities = (list(dict.fromkeys(values)) for values in (arguments.seeds, arguments.modalities))
+    if min(seeds) < 0:
+        raise ValueError(f"--seeds takes numbers from 0 on, not {min(seeds)}")
     methods = read_methods(METHODS, arguments.methods)
     given = command_line(program.OPTIONS, words, "")
     benchmark = Benchmark(arguments.config, given, directory)

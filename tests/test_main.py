@@ -1,6 +1,7 @@
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,8 @@ import yaml
 
 import main as program
 from data import prepare
-from feeders import build_feeder
+from feeders import Store, build_feeder
+from feeders.store import add_split
 from graph import build_graph
 from main import main
 from model.pretrained import from_published
@@ -119,6 +121,23 @@ def test_a_test_on_other_clips_leaves_the_runs_results_alone(config, tmp_path):
     words = ["--test-feeder-args", "split=train", "--save-score", "false"]
     main(["--phase", "test", "--weights", str(work / "runs.pt"), *words])
     assert not (work / "test-runs-joint-train" / "test_score.pkl").exists()
+
+
+def test_a_test_does_not_replace_another(config, tmp_path):
+    run(config, tmp_path / "run")
+    own = (tmp_path / "run" / "test_metrics.json").read_text()
+    test = ["--phase", "test", "--weights", str(tmp_path / "run" / "runs.pt"), "--device", "cpu"]
+    main([*test, "--shots", "1", "3"])
+    main([*test, "--test-feeder-args", "split=train"])
+    longer = [*test, "--test-feeder-args", "split=train", "transforms=[center, {linspace_frames: {length: 16}}]"]
+    with pytest.raises(ValueError, match=r"test_metrics.json is of a test with test_feeder_args .*, not .*--overwrite"):
+        main(longer)
+    main([*longer, "--overwrite"])
+    found = {path.parent.name: json.loads(path.read_text()) for path in tmp_path.glob("run/*/test_metrics.json")}
+    assert set(found) == {"test-runs-shots-1-3", "test-runs-joint-train"}
+    assert found["test-runs-shots-1-3"]["shots"] == [1, 3]
+    assert found["test-runs-joint-train"]["test_feeder_args"]["transforms"][-1] == {"linspace_frames": {"length": 16}}
+    assert (tmp_path / "run" / "test_metrics.json").read_text() == own
 
 
 def test_the_saved_config_runs_again_as_it_is(config, tmp_path):
@@ -400,6 +419,20 @@ def test_resume_takes_the_runs_own_config_and_refuses_another(config, tmp_path):
     assert not (tmp_path / "absent").exists()
 
 
+def test_resume_refuses_clips_that_have_changed(config, tmp_path, tiny_store):
+    store, work = tmp_path / "store.h5", tmp_path / "run"
+    shutil.copy(tiny_store, store)
+    run(config, work, "--data-path", str(store))
+    (work / "runs.pt").unlink()
+    train = Store(store).split("train")
+    for clips, what in ((train[1:], "class count"), (train[::-1], "training clips")):
+        add_split(store, "train", clips, replace=True)
+        with pytest.raises(ValueError, match=f"--resume: the {what} of .*store.h5 are not those that"):
+            run(config, work, "--data-path", str(store), "--resume")
+    add_split(store, "train", train, replace=True)
+    run(config, work, "--data-path", str(store), "--resume")
+
+
 # ---- bad input
 
 
@@ -425,6 +458,7 @@ def test_resume_takes_the_runs_own_config_and_refuses_another(config, tmp_path):
         ),
         (["--train-feeder-args", "transforms=[{uniform_frames: {num_clips: 2}}]"], "num_clips is for tests"),
         (["--loss", "action-aware", "--defer-epoch", "2"], "defer_epoch 2 leaves none of 2 epochs to action-aware"),
+        (["--defer-epoch", "1"], "the loss is cross-entropy: it has nothing to defer"),
         (["--mixing-args", "kappa=3"], "mixing_args are given, but mixing is none"),
         (["--mixing", "rebalanced-partial", "--mixing-args", "alpha=5"], "mixing_args: alpha must be a share up to 1"),
         (["--train-feeder-args", "repeat=0"], "repeat must be a whole number"),

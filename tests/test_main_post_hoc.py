@@ -41,6 +41,15 @@ def test_classifier_retraining_moves_the_classifier_alone(trained, tmp_path):
     assert len(state["optimizer"]["state"]) == 2
 
 
+def test_dropout_before_the_classifier_stays_when_the_backbone_is_frozen(trained, tmp_path):
+    words, work = trained
+    crt = ["--weights", str(work / "runs.pt"), "--ignore-weights", "fc.", "--freeze-backbone"]
+    for share in ("0", "0.9"):
+        main([*words, *crt, "--model-args", f"drop_out={share}", "--work-dir", str(tmp_path / share)])
+    without, with_it = (checkpoint.load(tmp_path / share / "runs.pt")["model"]["fc.weight"] for share in ("0", "0.9"))
+    assert not torch.equal(without, with_it)
+
+
 def test_a_recipe_of_retraining_resumes_and_tests(trained, tmp_path):
     words, work = trained
     recipe = tmp_path / "crt.yaml"

@@ -94,12 +94,13 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-CHOICE = {"mixing_args": "mixing", "loss_args": "loss"}  # of a pair the first holds the arguments of the second
+# Of a pair the first belongs to what the second chooses.
+CHOICE = {"mixing_args": "mixing", "loss_args": "loss", "defer_epoch": "loss"}
 
 
 def merge(under, over):
     """`over` on top of `under`: dicts are merged, everything else is replaced. Another choice of a mixing or a loss
-    comes without the arguments of the one below.
+    comes without the arguments, and the deferring, of the one below.
     """
     result = {key: value for key, value in under.items() if not _replaced(key, under, over)}
     for key, value in over.items():

@@ -62,7 +62,8 @@ def check_finite(score):
 
 def write_predictions(recorder, names, score, classes, most=5, shown=10):
     """Write predictions.csv, the `most` likeliest classes of each clip with their probabilities, and log the first
-    clips. Raises FloatingPointError for scores that are not finite.
+    clips. Probabilities are the softmax of the scores; after training with the losses gumbel or kps, whose logits are
+    not made for it, only their order means something. Raises FloatingPointError for scores that are not finite.
     """
     check_finite(score)
     order = np.argsort(-score, axis=1, kind="stable")[:, :most]

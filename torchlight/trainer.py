@@ -139,7 +139,9 @@ class Trainer:
         unseen = []  # (batch, loss, correct, clips, names) since the last look
         source = self.batches.epoch(self.epoch, self.step)
         begin, waited, clips = time.perf_counter(), 0.0, 0
-        self.model.train(not config.freeze_backbone)  # a frozen one keeps its statistics; a classifier has no modes
+        self.model.train(not config.freeze_backbone)  # a frozen one keeps its statistics
+        if config.freeze_backbone:
+            bare(self.model).drop_out.train()  # of the classifier
         with self._bar(steps) as bar:
             while self.step < steps:
                 first = self.step  # the batches first to end - 1 make one step of the optimizer

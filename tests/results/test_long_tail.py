@@ -154,6 +154,7 @@ def test_ctrl_c_lets_the_run_save(recipe, tmp_path):
         (["--modality", "bone"], "modality is not for all runs"),
         (["--loss-args.gamma", "2"], "loss_args is not for all runs"),
         (["--los", "focal"], "unknown argument --los"),
+        (["--seeds", "1", "-1"], "--seeds takes numbers from 0 on, not -1"),
     ],
 )
 def test_options_that_methods_set(recipe, tmp_path, words, message):

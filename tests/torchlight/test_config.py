@@ -46,15 +46,17 @@ def test_priority(tmp_path):
 
 def test_another_loss_comes_without_the_arguments_of_the_one_below(tmp_path):
     options = {"loss": Option(str, "cross-entropy", ""), "loss_args": Option(dict, {}, "")}
-    (tmp_path / "a.yaml").write_text("loss: focal\nloss_args: {gamma: 2}\n")
+    options["defer_epoch"] = Option(int, 0, "")
+    (tmp_path / "a.yaml").write_text("loss: focal\nloss_args: {gamma: 2}\ndefer_epoch: 19\n")
     (tmp_path / "b.yaml").write_text("base: a.yaml\nloss: ldam\nloss_args: {scale: 20}\n")
     (tmp_path / "same.yaml").write_text("base: a.yaml\nloss: focal\nloss_args: {alpha: 1}\n")
     assert read_yaml(tmp_path / "b.yaml") == {"loss": "ldam", "loss_args": {"scale": 20}}
-    assert read_yaml(tmp_path / "same.yaml") == {"loss": "focal", "loss_args": {"gamma": 2, "alpha": 1}}
+    assert read_yaml(tmp_path / "same.yaml")["loss_args"] == {"gamma": 2, "alpha": 1}
     layer = (read_yaml(tmp_path / "a.yaml"), "a.yaml")
-    assert resolve(options, [layer]).loss_args == {"gamma": 2}
+    assert resolve(options, [layer]).loss_args == {"gamma": 2} and resolve(options, [layer]).defer_epoch == 19
     config = resolve(options, [layer, ({"loss": "kps"}, "command line")])
     assert (config.loss, config.loss_args, config.origin["loss_args"]) == ("kps", {}, "default")
+    assert config.defer_epoch == 0
     smoothing = ({"loss_args": {"smoothing": 0.1}}, "x.yaml")
     assert resolve(options, [smoothing, ({"loss": "focal"}, "command line")]).loss_args == {"smoothing": 0.1}
 
