@@ -105,6 +105,7 @@ TRAINED = ("test", "predict", "export")  # the phases of a trained model
 PLACE = (*UNSAVED, "work_dir", "weights", "ignore_weights", "device")  # a test or a resumed run does not inherit them
 POST_HOC = ("tau_norm", "adjust_logits")  # what a test does to a trained classifier
 TEST_DATA = ("data_path", "modality", "feeder", "test_feeder_args")  # what decides which clips a test sees
+TESTED = ("shots", *TEST_DATA, *POST_HOC)  # what test_metrics.json keeps of the options
 FREE = (*PLACE, "log_interval", "save_interval", "save_score")  # may change in a resumed run: results stay the same
 
 
@@ -329,6 +330,11 @@ def train(config):
             f"test clips are {test_set.shape} ({test_set.axes}), "
             f"but training clips {train_set.shape} ({train_set.axes})"
         )
+    training = describe_training(store, train_set)
+    changed = differing(saved, training) if saved else None
+    if changed:
+        name = changed.replace("_", " ")
+        raise ValueError(f"--resume: the {name} of {store.path} are not those that {config.work_dir} began with")
     batches = make_batches(config, train_set)
     if min(batches.clips, config.batch_size) < team.size:
         raise ValueError(
@@ -372,14 +378,12 @@ def train(config):
         classifier_loss = early if epoch < config.defer_epoch else loss
         return refined(classifier_loss, bare(model), config) if config.cl_mode else classifier_loss
 
-    if saved:
-        check_training(config, saved, store, train_set)
     claim = "resume" if saved else "overwrite" if config.overwrite else "new"
     with Recorder(config.work_dir, claim, team.writes) as recorder:
         options = {key: getattr(config, key) for key in OPTIONS if key not in UNSAVED}
         if saved:  # what it started from
             options |= {key: saved["config"].get(key, OPTIONS[key].default) for key in ("weights", "ignore_weights")}
-        extra = {"config": options, **describe_training(store, train_set)}
+        extra = {"config": options, **training}
         trainer = Trainer(model, batches, criterion, evaluate_selection, recorder, config, base_lr, extra, team)
         if not saved:
             trainer.save_last()  # before any other file: what is there can be continued
@@ -445,9 +449,9 @@ def load_last(config):
 
 def describe_test(config, store, feeder, scores, class_count, weights, epoch):
     """What test_metrics.json holds: the metrics, and what they were measured with."""
-    facts = {"weights": weights, "epoch": epoch, "shots": config.shots, "classes": store.classes}
+    facts = {"weights": weights, "epoch": epoch, "classes": store.classes}
     facts |= {"split": config.test_feeder_args.get("split", "test"), "clips": len(feeder)}
-    facts |= {key: getattr(config, key) for key in (*TEST_DATA, *POST_HOC)}
+    facts |= {key: getattr(config, key) for key in TESTED}
     return facts | evaluate(scores, feeder.label, class_count, config.shots)
 
 
@@ -457,13 +461,17 @@ def check_test(config):
     there = read_json(path) if path.is_file() and not config.overwrite else {}
     if not isinstance(there, dict):
         raise ValueError(f"{path}: not the metrics of a test; --overwrite replaces it")
-    for key in ("shots", *TEST_DATA, *POST_HOC):
-        value = getattr(config, key)
-        if there.get(key, value) != value:
-            raise ValueError(
-                f"{path} is of a test with {key} {there[key]}, not {value}: "
-                "--work-dir takes another place, --overwrite replaces it"
-            )
+    key = differing(there, {key: getattr(config, key) for key in TESTED})
+    if key:
+        raise ValueError(
+            f"{path} is of a test with {key} {there[key]}, not {getattr(config, key)}: "
+            "--work-dir takes another place, --overwrite replaces it"
+        )
+
+
+def differing(there, facts):
+    """The first of the facts that is another one there, or None; what earlier versions did not save is right."""
+    return next((key for key, value in facts.items() if there.get(key, value) != value), None)
 
 
 def score(model, feeder, config, team=ALONE):
@@ -488,14 +496,6 @@ def describe_training(store, train_set):
     """And with which clips: how many of each class, and a number that other clips or another order would change."""
     clips = zlib.crc32("\n".join(train_set.names).encode())
     return {"class_count": train_set.class_count.tolist(), "training_clips": clips, **describe_store(store)}
-
-
-def check_training(config, saved, store, train_set):
-    """Raise ValueError where the clips, or what they are, have changed since the run was stopped."""
-    for key, value in describe_training(store, train_set).items():
-        if saved.get(key, value) != value:  # earlier runs saved fewer of them
-            name = key.replace("_", " ")
-            raise ValueError(f"--resume: the {name} of {store.path} are not those that {config.work_dir} began with")
 
 
 def test(config):
@@ -543,9 +543,9 @@ def load_trained(config, devices):
     saved = read_weights(model, config)
     if is_ours(saved):
         counts, epoch = saved["class_count"], saved["epoch"]
-        for key, value in describe_store(store).items():
-            if saved.get(key, value) != value:  # earlier runs saved the classes only
-                raise ValueError(f"{config.weights}: trained on other {key} than {store.path} has")
+        key = differing(saved, describe_store(store))
+        if key:
+            raise ValueError(f"{config.weights}: trained on other {key} than {store.path} has")
     elif config.phase != "test" and not config.adjust_logits:
         counts, epoch = None, None
     else:  # published weights do not say which clips they were trained on: presumably those of the config

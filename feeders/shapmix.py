@@ -4,6 +4,8 @@ from itertools import combinations
 
 import torch
 
+from torchlight.device import test_mode
+
 from .mixing import Target
 
 UNIT = 4  # frames of a unit of time
@@ -111,12 +113,10 @@ class ShapMix:
             rest = sorted(set(range(5)) - self.sets[s])
             order = torch.randperm(len(rest), generator=rng, device=rng.device).tolist()
             company = {rest[i] for i in order[: self._draw(rng, 0, len(rest) + 1, x.device)]}
-        training = self.model.training
-        self.model.eval()
         joints = [self._joints(parts).to(x.device)[:, None] for parts in (self.sets[s] | company, company)]  # V, 1 each
         seen = torch.cat([torch.where(shown, x, self.mean) for shown in joints])
-        logits = self.logit_scale * self.model(self.render(seen))
-        self.model.train(training)
+        with test_mode(self.model):
+            logits = self.logit_scale * self.model(self.render(seen))
         with_s, without = logits.float().softmax(dim=1).gather(1, label.repeat(2)[:, None])[:, 0].chunk(2)
         gain = (with_s - without).relu() * 10 / self.joints[s].sum().to(x.device)
         momentum = self.momentum if epoch > self.naive_epoch else 0.0

@@ -72,6 +72,18 @@ def tensor_cores():
 
 
 @contextmanager
+def test_mode(model):
+    """The model in test mode; afterwards every module has the mode it had: of a frozen backbone not all are alike."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
 def one_thread():
     """PyTorch computes with one thread: small operations gain less from several than they lose by waiting for them."""
     number = torch.get_num_threads()

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from . import plot
-from .device import tensor_cores
+from .device import tensor_cores, test_mode
 from .files import replacing, write_json
 from .fold import fold
 from .metrics import evaluate_scores
@@ -23,15 +23,15 @@ def predict(model, batches, num_clips=1, gather=None, scale=1.0):
     the mean of their softmax, so that a softmax of the score gives back the averaged probabilities. gather: called with
     the scores of these batches where they are only a part, it returns those of all. scale: a factor of the logits.
     """
-    training = model.training
-    folded, scores = fold(model), []
-    for x in batches:
-        logits = in_parts(folded, x).float() * scale
-        if num_clips > 1:
-            rows = logits.view(-1, num_clips, logits.shape[-1])
-            logits = rows.log_softmax(dim=-1).logsumexp(dim=1) - math.log(num_clips)
-        scores.append(logits)
-    model.train(training)
+    scores = []
+    with test_mode(model):
+        folded = fold(model)
+        for x in batches:
+            logits = in_parts(folded, x).float() * scale
+            if num_clips > 1:
+                rows = logits.view(-1, num_clips, logits.shape[-1])
+                logits = rows.log_softmax(dim=-1).logsumexp(dim=1) - math.log(num_clips)
+            scores.append(logits)
     scores = torch.cat(scores)
     return (gather(scores) if gather else scores).cpu().numpy()
 

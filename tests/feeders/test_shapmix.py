@@ -157,6 +157,9 @@ def test_the_model_is_looked_at_in_test_mode_and_with_the_scale_of_its_loss():
         found.append(mix.saliency.max().item())
     assert model.training and model[1].num_batches_tracked == 0 and (model[1].running_mean == 0).all()
     assert found[0] < 1e-5 < 10 * found[1] < found[2]
+    model[0].eval()  # as a frozen backbone, whose classifier is in training
+    mix(x, label, rng(), 0)
+    assert not model[0].training and model[1].training
 
 
 def test_the_salient_parts_of_the_rarer_class_win():
