@@ -252,7 +252,7 @@ def make_feeder(config, store, key, device, split=None):
             )
         if key == "train_feeder_args" and feeder.num_clips > 1:
             raise ValueError(
-                "uniform_frames: num_clips is for tests, and so is heat_map: double; "
+                "uniform_frames: num_clips is for tests, and so are views and heat_map: double; "
                 "repeat draws several samples of a training clip"
             )
     return feeder

@@ -65,17 +65,21 @@ class Clips:
     def take(self, index):
         """Keep frames: index (N, T') int64. Or (N, R, T'): R selections of each clip, which become N*R clips."""
         if index.dim() == 3:
-            R = index.shape[1]
-            self.rows *= R
-            for name in ("length", "picture", "_offset", "_index", "_x", "_turn", "_shift", "_exchanged"):
-                if getattr(self, name) is not None:
-                    setattr(self, name, getattr(self, name).repeat_interleave(R, dim=0))
+            self.repeat(index.shape[1])
             index = index.flatten(0, 1)
         if self._x is not None:
             self._x = self._pick(index)
         else:
             self._index = index if self._index is None else self._index.gather(1, index)
         self.length = torch.full_like(self.length, index.shape[1])
+
+    def repeat(self, R):
+        """Make R rows of each clip, one after the other."""
+        self.rows *= R
+        self._num_pieces *= R
+        for name in ("length", "picture", "_offset", "_index", "_x", "_turn", "_shift", "_exchanged"):
+            if getattr(self, name) is not None:
+                setattr(self, name, getattr(self, name).repeat_interleave(R, dim=0))
 
     def blend(self, below, above, weight):
         """Frames between frames: (1 - weight) x[below] + weight x[above]; indices and weight (N, T')."""

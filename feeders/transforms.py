@@ -79,8 +79,29 @@ def view_rotation(clips, rng, x=60.0, y=60.0):
     _in_space(clips)
     limit = torch.tensor([x, y, 0.0], device=clips.device) * (math.pi / 180)
     angles = (2 * torch.rand(len(clips), 3, generator=rng, device=clips.device) - 1) * limit
+    clips.turn(_view(angles))
+
+
+def _view(angles):
+    """(N, 3) angles in rad about x, y and nothing -> matrices (N, 3, 3) as CTR-GCN's release turns NW-UCLA by them."""
     about_x, about_y, _ = axis_rotations(angles)
-    clips.turn((about_y @ about_x).transpose(1, 2))  # the release multiplies points from the left
+    return (about_y @ about_x).transpose(1, 2)  # the release multiplies points from the left
+
+
+def views(clips, rng, x=(0,), y=(-60, -30, 0, 30, 60)):
+    """Turn each clip by every pair of these angles, in degrees about x and y: rows of their own, for a test.
+
+    What view_rotation is to training: the test averages over views that the training has drawn at random. Raises
+    ValueError for what is not a list of numbers.
+    """
+    for axis, angles in (("x", x), ("y", y)):
+        if not angles or not all(isinstance(angle, int | float) for angle in angles):
+            raise ValueError(f"transforms: views: {axis} takes angles in degrees, not {list(angles)}")
+    _in_space(clips)
+    N, R = len(clips), len(x) * len(y)
+    clips.repeat(R)
+    angles = torch.tensor([[i, j, 0] for i in x for j in y], dtype=torch.float32, device=clips.device)
+    clips.turn(_view(angles * (math.pi / 180)).repeat(N, 1, 1))
 
 
 def random_rotation(clips, rng, theta=0.3):
@@ -215,6 +236,7 @@ TRANSFORMS = {
     "center": center,
     "align": align,
     "view_rotation": view_rotation,
+    "views": views,
     "random_rotation": random_rotation,
     "random_scale": random_scale,
     "flip": flip,

@@ -19,6 +19,7 @@ from feeders import Store, build_feeder
 from feeders.store import add_split
 from graph import build_graph
 from main import main
+from model import build_model
 from model.pretrained import from_published
 from torchlight import checkpoint
 from torchlight.trainer import Trainer
@@ -138,6 +139,25 @@ def test_a_test_does_not_replace_another(config, tmp_path):
     assert found["test-runs-shots-1-3"]["shots"] == [1, 3]
     assert found["test-runs-joint-train"]["test_feeder_args"]["transforms"][-1] == {"linspace_frames": {"length": 16}}
     assert (tmp_path / "run" / "test_metrics.json").read_text() == own
+
+
+def test_a_test_averages_over_views(config, tmp_path, tiny_store):
+    work = tmp_path / "run"
+    run(config, work, "--num-epoch", "1")
+    views = "transforms=[center, {views: {x: [0], y: [-60, 0, 60]}}, min_max, {linspace_frames: {length: 8}}]"
+    main(["--phase", "test", "--weights", str(work / "runs.pt"), "--test-feeder-args", views, "--test-batch-size", "3"])
+    score = pickle.loads((work / "test-runs-joint-test" / "test_score.pkl").read_bytes())
+    model = build_model("ctrgcn", 4, 1, build_graph("ucla"), base_channels=8)
+    model.load_state_dict(checkpoint.load(work / "runs.pt")["model"])
+    model.eval()
+    expected = 0
+    for angle in (-60, 0, 60):
+        transforms = ["center", {"views": {"y": [angle]}}, "min_max", {"linspace_frames": SAMPLING}]
+        feeder = build_feeder(tiny_store, "test", transforms=transforms)
+        with torch.no_grad():
+            expected = expected + model(feeder.batch(range(8))[0]).softmax(dim=1) / 3
+    found = torch.tensor(np.stack([score[name] for name in feeder.names])).softmax(dim=1)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_the_saved_config_runs_again_as_it_is(config, tmp_path):
@@ -457,6 +477,7 @@ def test_resume_refuses_clips_that_have_changed(config, tmp_path, tiny_store):
             "a test draws no random numbers, but random_frames does",
         ),
         (["--train-feeder-args", "transforms=[{uniform_frames: {num_clips: 2}}]"], "num_clips is for tests"),
+        (["--train-feeder-args", "transforms=[views, linspace_frames]"], "is for tests, and so are views"),
         (["--loss", "action-aware", "--defer-epoch", "2"], "defer_epoch 2 leaves none of 2 epochs to action-aware"),
         (["--defer-epoch", "1"], "the loss is cross-entropy: it has nothing to defer"),
         (["--mixing-args", "kappa=3"], "mixing_args are given, but mixing is none"),

@@ -97,7 +97,7 @@ SKELETONS = ["--train-feeder-args", "transforms=[{uniform_frames: {length: 2}}]"
         (["--cl-mode", "ST-Multi-Level"], "cl_mode"),
         (
             ["--train-feeder-args", "transforms=[uniform_frames, {heat_map: {double: true}}]"],
-            "num_clips is for tests, and so is heat_map: double",
+            "num_clips is for tests, and so are views and heat_map: double",
         ),
     ],
 )

@@ -7,7 +7,18 @@ import torch
 
 from feeders.clips import Clips
 from feeders.modality import MODALITIES, to_modality
-from feeders.transforms import align, center, flip, min_max, part_drop, random_rotation, random_scale, view_rotation
+from feeders.sampling import linspace_frames
+from feeders.transforms import (
+    align,
+    center,
+    flip,
+    min_max,
+    part_drop,
+    random_rotation,
+    random_scale,
+    view_rotation,
+    views,
+)  # fmt: skip
 from graph import build_graph
 
 UCLA = build_graph("ucla")
@@ -99,6 +110,41 @@ def test_view_rotation_angles_fill_their_range():
     view_rotation(clips, rng(), x=0, y=60)
     angles = torch.atan2(clips.x[:, 0, 0, 0, 0], clips.x[:, 0, 0, 0, 2]) * 180 / math.pi
     assert 58 < angles.max() <= 60.01 and -60.01 <= angles.min() < -58 and abs(angles.mean()) < 3
+
+
+def test_views_are_rows_of_their_own_turned_as_the_training_turns():
+    x = random_clips(T=8)
+    lengths = [3, 8, 5]
+    clips = make(x, lengths)
+    center(clips, None)
+    views(clips, None, x=[0, 30], y=[-40, 0, 20])
+    min_max(clips, None)
+    linspace_frames(clips, None, length=4)
+    assert clips.x.shape == (18, 4, 1, 20, 3) and clips.rows == 6
+    angles = [(i, j) for i in (0, 30) for j in (-40, 0, 20)]
+    for row, turned in enumerate(clips.x):
+        n, (ax, ay) = row // 6, np.radians(angles[row % 6])
+        Rx = np.array([[1, 0, 0], [0, math.cos(ax), math.sin(ax)], [0, -math.sin(ax), math.cos(ax)]])
+        Ry = np.array([[math.cos(ay), 0, -math.sin(ay)], [0, 1, 0], [math.sin(ay), 0, math.cos(ay)]])
+        clip = x[n, : lengths[n]].numpy().astype(np.float64)
+        clip = (clip - clip[0, 0, 1]) @ (Ry @ Rx)
+        low, high = clip.min(axis=(0, 1, 2)), clip.max(axis=(0, 1, 2))
+        clip = (2 * clip - low - high) / (high - low)
+        clip = clip[np.linspace(0, len(clip) - 1, 4).astype(int)]
+        np.testing.assert_allclose(turned, clip, atol=1e-5)
+
+
+def test_views_straight_on_change_nothing():
+    x = random_clips()
+    clips = make(x)
+    views(clips, None, x=[0], y=[0])
+    assert torch.equal(clips.x, x)
+
+
+@pytest.mark.parametrize("angles", [[], ["left"], [0, None]])
+def test_views_without_angles(angles):
+    with pytest.raises(ValueError, match="views: y takes angles in degrees"):
+        views(make(random_clips()), None, y=angles)
 
 
 @pytest.mark.parametrize("C", [2, 3])
