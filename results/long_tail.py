@@ -186,17 +186,18 @@ class Run:
         if not self.result.is_file():
             return False
         test = "--phase" in self.words
-        if self.before and (not self.before.is_file() or self.before.stat().st_mtime > self.result.stat().st_mtime):
+        weights = self.before
+        if weights and weights.is_file() and weights.stat().st_mtime > self.result.stat().st_mtime:
             if test:
                 return False
             raise ValueError(f"{self.directory} holds a run that is older than {self.before}: remove it")
-        config = program.configure(self.words)
-        if test:
-            was, keys = read_json(self.result), program.POST_HOC
+        if test:  # whose weights may be gone
+            was, keys, now = read_json(self.result), program.POST_HOC, command_line(program.OPTIONS, self.words, "")
         else:
             was, keys = read_yaml(self.directory / "config.yaml"), set(program.OPTIONS) - set(program.FREE)
+            now = vars(program.configure(self.words))
         for key in [key for key in program.OPTIONS if key in keys]:
-            value, old = getattr(config, key), was.get(key, program.OPTIONS[key].default)
+            value, old = (values.get(key, program.OPTIONS[key].default) for values in (now, was))
             if value != old:
                 raise ValueError(
                     f"{self.directory} holds a run with {key} {old!r}, but now it is {value!r}: "
@@ -261,6 +262,8 @@ def collect(benchmark, runs, methods, modalities, seeds):
 def fuse(directory, streams, seed):
     """The metrics of streams {modality: run directory}, fused."""
     out = directory / f"fused-{'-'.join(streams)}-{seed}"
+    if not all((place / "test_score.pkl").is_file() for place in streams.values()):
+        return read_metrics(out)  # results outlive the scores
     words = [word for modality, place in streams.items() for word in (f"--{modality}-dir", str(place))]
     preset = next((name for name, weights in ensemble.PRESETS.items() if set(weights) == set(streams)), None)
     with contextlib.redirect_stdout(io.StringIO()):

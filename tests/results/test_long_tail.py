@@ -105,6 +105,13 @@ def test_runs_what_is_missing_and_writes_the_table(recipe, tmp_path, in_process)
         with pytest.raises(ValueError, match="cross-entropy/joint-1 holds a run with base_lr 0.1, but now it is 0.2"):
             long_tail.main([*words, "--base-lr", "0.2", *more])
 
+    # results outlive the weights
+    weights, kept = out / "cross-entropy" / "joint-1" / "runs.pt", tmp_path / "runs.pt"
+    weights.rename(kept)
+    long_tail.main([*words, "--table-only"])
+    assert (out / "table.md").read_text() == text
+    kept.rename(weights)
+
     # what comes after a run that was made again is made again, or asks for it
     os.utime(out / "cross-entropy" / "joint-1" / "runs.pt")
     in_process.clear()
@@ -120,6 +127,11 @@ def test_streams_are_fused(recipe, tmp_path, in_process, capsys):
     assert "| cross-entropy, 2 streams |" in capsys.readouterr().out
     fused = json.loads((out / "cross-entropy" / "fused-joint-bone-1" / "ensemble_metrics.json").read_text())
     assert fused["weights"] == {"joint": 1, "bone": 1}
+    text = (out / "table.md").read_text()
+    for path in out.rglob("test_score.pkl"):
+        path.unlink()
+    long_tail.main([*words, "--out", str(out), "--num-epoch", "1", "--table-only"])
+    assert (out / "table.md").read_text() == text
 
 
 def test_words_of_options():
