@@ -12,26 +12,14 @@ def linspace_frames(clips, rng, length=52):
     clips.take(index)
 
 
-def random_frames(clips, rng, length=52, p_interval=(1.0, 1.0)):
-    """`length` frames drawn independently and sorted, so short clips repeat frames (CTR-GCN, NW-UCLA training).
-
-    p_interval: from a random share of the clip between these two, at a random place. Raises ValueError for shares
-    outside (0, 1].
-    """
-    _check_shares("random_frames", p_interval, (2,))
-    N, device = len(clips), clips.device
-    draw = torch.rand(N, length, generator=rng, device=device)
+def random_frames(clips, rng, length=52):
+    """`length` frames drawn independently and sorted, so short clips repeat frames (CTR-GCN, NW-UCLA training)."""
+    draw = torch.rand(len(clips), length, generator=rng, device=clips.device)
     if draw.device.type == "cpu":
         draw.numpy().sort(axis=1)  # ten times as fast as PyTorch
     else:
         draw = draw.sort(dim=1).values
-    low, high = p_interval
-    start, size = 0, clips.length[:, None]
-    if low < 1:
-        share, place = torch.rand(2, N, 1, generator=rng, device=device)
-        size = ((low + (high - low) * share) * size).ceil().long()
-        start = (place * (clips.length[:, None] - size + 1)).long()
-    clips.take(start + (draw * size).long().clamp(max=size - 1))
+    clips.take((draw * clips.length[:, None]).long().clamp(max=clips.length[:, None] - 1))
 
 
 def uniform_frames(clips, rng, length=64, num_clips=1, seed: int | None = None):
@@ -71,7 +59,9 @@ def crop_resize(clips, rng, length=64, p_interval=(0.5, 1.0)):
     p_interval: two numbers: a random share between them, at least `length` frames, at a random place; one number: that
     share from the centre. Raises ValueError for shares outside (0, 1].
     """
-    _check_shares("crop_resize", p_interval, (1, 2))
+    numbers = all(isinstance(p, int | float) and 0 < p <= 1 for p in p_interval)
+    if not numbers or len(p_interval) not in (1, 2) or p_interval[0] > p_interval[-1]:
+        raise ValueError(f"crop_resize: p_interval takes one or two shares over 0 and up to 1, not {list(p_interval)}")
     n = clips.length
     if len(p_interval) == 1:
         start = ((1 - p_interval[0]) * n.double() / 2).long()
@@ -86,10 +76,3 @@ def crop_resize(clips, rng, length=64, p_interval=(0.5, 1.0)):
     below = position.long().clamp(max=size[:, None] - 1)
     above = (below + 1).clamp(max=size[:, None] - 1)
     clips.blend(start[:, None] + below, start[:, None] + above, position - below)
-
-
-def _check_shares(name, p_interval, lengths):
-    numbers = all(isinstance(p, int | float) and 0 < p <= 1 for p in p_interval)
-    if not numbers or len(p_interval) not in lengths or p_interval[0] > p_interval[-1]:
-        many = " or ".join({1: "one", 2: "two"}[n] for n in lengths)
-        raise ValueError(f"{name}: p_interval takes {many} shares over 0 and up to 1, not {list(p_interval)}")

@@ -40,27 +40,6 @@ def test_random_frames_are_sorted_inside_and_cover_the_clip():
     assert x[2].min() >= 0 and x[2].max() <= 299 and len(x[2].unique()) > 280
 
 
-def test_random_frames_of_a_part_of_the_clip():
-    clips = numbered(*[200] * 500, 1, 2)
-    random_frames(clips, rng(), length=400, p_interval=[0.25, 0.75])
-    x = sampled(clips)
-    assert (x[:, 1:] >= x[:, :-1]).all()
-    first, span = x[:500, 0], x[:500, -1] - x[:500, 0] + 1
-    assert 48 <= span.min() < 60 and 140 < span.max() <= 151 and abs(span.mean() - 100) < 5
-    assert first.min() < 3 and x[:500].max() > 196 and x[:500].max() <= 199  # anywhere in the clip
-    assert (x[500] == 0).all() and set(x[501].tolist()) <= {0, 1}
-    whole, plain = numbered(5, 90), numbered(5, 90)
-    random_frames(whole, rng(), p_interval=[1.0, 1.0])
-    random_frames(plain, rng())
-    assert torch.equal(whole.x, plain.x)
-
-
-@pytest.mark.parametrize("p_interval", [[0.5], [0.0, 1], [0.9, 0.5], [0.5, 1.5], ["a", 1]])
-def test_random_frames_outside_the_clip_are_refused(p_interval):
-    with pytest.raises(ValueError, match="random_frames: p_interval takes two shares over 0 and up to 1"):
-        random_frames(numbered(10), rng(), 4, p_interval)
-
-
 def test_uniform_frames_take_one_frame_of_each_segment():
     clips = numbered(130, 1000)
     uniform_frames(clips, rng(), length=64)
