@@ -134,7 +134,7 @@ def environment(devices):
     changed = git("status", "--porcelain", "--untracked-files=no")
     return {
         "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "command": shlex.join(sys.argv),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "git_commit": git("rev-parse", "HEAD"),
         "git_changed": None if changed is None else bool(changed),
         "python": platform.python_version(),
