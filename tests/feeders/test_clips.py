@@ -206,7 +206,7 @@ def test_bodies():
         [center, view_rotation, random_scale, min_max, flip, random_frames, to_modality],
         [align, random_rotation, part_drop, uniform_frames, partial(to_modality, name="bone-motion")],
         [crop_resize, center, random_rotation, min_max],
-        [center, views, partial(random_frames, p_interval=(0.5, 1.0)), min_max],
+        [center, views, random_frames, min_max],
         [partial(linspace_frames, length=9), partial(uniform_frames, num_clips=3), min_max, center],
     ],
 )
