@@ -186,12 +186,12 @@ class Run:
         if not self.result.is_file():
             return False
         test = "--phase" in self.words
-        weights = self.before
-        if weights and weights.is_file() and weights.stat().st_mtime > self.result.stat().st_mtime:
+        before = self.before  # it may be gone: the result remains
+        if before and before.is_file() and before.stat().st_mtime > self.result.stat().st_mtime:
             if test:
                 return False
-            raise ValueError(f"{self.directory} holds a run that is older than {self.before}: remove it")
-        if test:  # whose weights may be gone
+            raise ValueError(f"{self.directory} holds a run that is older than {before}: remove it")
+        if test:  # to configure it would take the weights
             was, keys, now = read_json(self.result), program.POST_HOC, command_line(program.OPTIONS, self.words, "")
         else:
             was, keys = read_yaml(self.directory / "config.yaml"), set(program.OPTIONS) - set(program.FREE)
@@ -262,7 +262,7 @@ def collect(benchmark, runs, methods, modalities, seeds):
 def fuse(directory, streams, seed):
     """The metrics of streams {modality: run directory}, fused."""
     out = directory / f"fused-{'-'.join(streams)}-{seed}"
-    if not all((place / "test_score.pkl").is_file() for place in streams.values()):
+    if not any((place / "test_score.pkl").is_file() for place in streams.values()):
         return read_metrics(out)  # results outlive the scores
     words = [word for modality, place in streams.items() for word in (f"--{modality}-dir", str(place))]
     preset = next((name for name, weights in ensemble.PRESETS.items() if set(weights) == set(streams)), None)

@@ -91,16 +91,21 @@ def test_min_max_of_a_flat_axis_is_zero():
     assert (clips.x[..., 2] == 0).all() and clips.x[..., 0].max() == pytest.approx(1)
 
 
+def release_turn(x, y):
+    """By what CTR-GCN's release multiplies row vectors, Ry Rx, for angles in degrees."""
+    x, y = math.radians(x), math.radians(y)
+    Rx = np.array([[1, 0, 0], [0, math.cos(x), math.sin(x)], [0, -math.sin(x), math.cos(x)]])
+    Ry = np.array([[math.cos(y), 0, -math.sin(y)], [0, 1, 0], [math.sin(y), 0, math.cos(y)]])
+    return Ry @ Rx
+
+
 def test_view_rotation_is_the_releases():
-    """CTR-GCN multiplies row vectors by Ry (Rx S); the angles are recovered here from the same draws."""
+    """The angles are recovered here from the same draws."""
     x = random_clips()
     clips = make(x)
     view_rotation(clips, rng(5), x=60, y=40)
     for n, (ax, ay, _) in enumerate((2 * torch.rand(3, 3, generator=rng(5)) - 1).numpy()):
-        ax, ay = math.radians(60 * ax), math.radians(40 * ay)
-        Rx = np.array([[1, 0, 0], [0, math.cos(ax), math.sin(ax)], [0, -math.sin(ax), math.cos(ax)]])
-        Ry = np.array([[math.cos(ay), 0, -math.sin(ay)], [0, 1, 0], [math.sin(ay), 0, math.cos(ay)]])
-        np.testing.assert_allclose(clips.x[n], x[n].numpy() @ (Ry @ Rx), atol=1e-5)
+        np.testing.assert_allclose(clips.x[n], x[n].numpy() @ release_turn(60 * ax, 40 * ay), atol=1e-5)
 
 
 def test_view_rotation_angles_fill_their_range():
@@ -123,11 +128,9 @@ def test_views_are_rows_of_their_own_turned_as_the_training_turns():
     assert clips.x.shape == (18, 4, 1, 20, 3) and clips.rows == 6
     angles = [(i, j) for i in (0, 30) for j in (-40, 0, 20)]
     for row, turned in enumerate(clips.x):
-        n, (ax, ay) = row // 6, np.radians(angles[row % 6])
-        Rx = np.array([[1, 0, 0], [0, math.cos(ax), math.sin(ax)], [0, -math.sin(ax), math.cos(ax)]])
-        Ry = np.array([[math.cos(ay), 0, -math.sin(ay)], [0, 1, 0], [math.sin(ay), 0, math.cos(ay)]])
+        n = row // 6
         clip = x[n, : lengths[n]].numpy().astype(np.float64)
-        clip = (clip - clip[0, 0, 1]) @ (Ry @ Rx)
+        clip = (clip - clip[0, 0, 1]) @ release_turn(*angles[row % 6])
         low, high = clip.min(axis=(0, 1, 2)), clip.max(axis=(0, 1, 2))
         clip = (2 * clip - low - high) / (high - low)
         clip = clip[np.linspace(0, len(clip) - 1, 4).astype(int)]
