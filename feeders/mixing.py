@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional as F
 
+from torchlight.errors import expect
+
 
 class Target(NamedTuple):
     """Labels of a batch. label (N,) int64; for mixed batches also other (N,) and share (N,): clip n counts `share` for
@@ -35,15 +37,9 @@ class RebalancedPartial:
     """
 
     def __init__(self, graph, class_count, ratio=1 / 16, kappa=3.0, alpha: float | None = None):
-        for name, value, right in (
-            ("ratio", ratio, 0 < ratio <= 1),
-            ("kappa", kappa, kappa >= 1),
-            ("alpha", alpha, alpha is None or 0 <= alpha <= 1),
-        ):
-            if not right:
-                raise ValueError(
-                    f"{name} must be {'at least 1' if name == 'kappa' else 'a share up to 1'}, not {value}"
-                )
+        expect(0 < ratio <= 1, "ratio", "a share up to 1", ratio)
+        expect(kappa >= 1, "kappa", "at least 1", kappa)
+        expect(alpha is None or 0 <= alpha <= 1, "alpha", "a share up to 1", alpha)
         self.lower = torch.tensor(graph.lower)
         self.count = torch.as_tensor(class_count, dtype=torch.float32)
         self.ratio, self.kappa = ratio, kappa
@@ -76,8 +72,7 @@ class Mixup:
     """
 
     def __init__(self, graph, class_count, alpha=1.0, double: bool = False):
-        if not alpha > 0:
-            raise ValueError(f"alpha must be above 0, not {alpha}")
+        expect(alpha > 0, "alpha", "above 0", alpha)
         self.alpha, self.double = alpha, double
 
     def __call__(self, x, label, rng, epoch=0):
@@ -115,8 +110,8 @@ class Remix(Mixup):
 
     def __init__(self, graph, class_count, alpha=1.0, kappa=3.0, tau=0.5):
         super().__init__(graph, class_count, alpha)
-        if kappa < 1 or not 0 <= tau <= 1:
-            raise ValueError(f"kappa must be at least 1 and tau a share, not {kappa} and {tau}")
+        expect(kappa >= 1, "kappa", "at least 1", kappa)
+        expect(0 <= tau <= 1, "tau", "a share up to 1", tau)
         self.count = torch.as_tensor(class_count, dtype=torch.float32)
         self.kappa, self.tau = kappa, tau
 

@@ -5,6 +5,7 @@ from itertools import combinations
 import torch
 
 from torchlight.device import test_mode
+from torchlight.errors import expect
 
 from .mixing import Target
 
@@ -32,8 +33,10 @@ class ShapMix:
     """
 
     def __init__(self, graph, class_count, plain=0.25, naive_epoch=5, momentum=0.9, temperature=0.2):
-        if not 0 <= plain <= 1 or not 0 <= momentum < 1 or naive_epoch < 0 or temperature <= 0:
-            raise ValueError("plain is a probability, momentum below 1, naive_epoch at least 0, temperature above 0")
+        expect(0 <= plain <= 1, "plain", "a probability", plain)
+        expect(naive_epoch >= 0, "naive_epoch", "at least 0", naive_epoch)
+        expect(0 <= momentum < 1, "momentum", "from 0 to below 1", momentum)
+        expect(temperature > 0, "temperature", "above 0", temperature)
         self.plain, self.naive_epoch, self.momentum, self.temperature = plain, naive_epoch, momentum, temperature
         pairs = list(combinations(range(5), 2))
         self.sets = [set(pair) for pair in pairs] + [

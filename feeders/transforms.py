@@ -8,6 +8,8 @@ import math
 
 import torch
 
+from torchlight.errors import expect
+
 from .heat_map import HeatMaps
 from .modality import to_modality
 from .sampling import crop_resize, linspace_frames, random_frames, uniform_frames
@@ -115,6 +117,8 @@ def random_rotation(clips, rng, theta=0.3):
 
 def random_scale(clips, rng, low=0.9, high=1.1, per_axis=True):
     """Scale each clip by a random factor, one for each axis (PYSKL, BRL) or one for all (CTR-GCN, NW-UCLA)."""
+    expect(low > 0, "transforms: random_scale: low", "above 0", low)
+    expect(high >= low, "transforms: random_scale: high", f"at least low, {low}", high)
     axes = clips.axes if per_axis else 1
     factor = low + (high - low) * torch.rand(len(clips), axes, generator=rng, device=clips.device)
     clips.turn(torch.diag_embed(factor.expand(-1, clips.axes)))
@@ -125,6 +129,7 @@ def flip(clips, rng, p=0.5, mirror=True):
 
     mirror: False leaves the coordinates and only exchanges the joints, as BRL's release does (Spatial_Flip).
     """
+    expect(0 <= p <= 1, "transforms: flip: p", "a probability", p)
     chosen = torch.rand(len(clips), generator=rng, device=clips.device) < p
     clips.exchange(chosen)
     if mirror:
@@ -135,6 +140,7 @@ def flip(clips, rng, p=0.5, mirror=True):
 
 def part_drop(clips, rng, p=0.5):
     """With probability p: one of the five body parts, drawn at random, becomes zero (SkeletonAgent)."""
+    expect(0 <= p <= 1, "transforms: part_drop: p", "a probability", p)
     N, device = len(clips), clips.device
     chosen = torch.rand(N, generator=rng, device=device) < p
     parts = clips.joints.parts  # 5, V

@@ -31,6 +31,12 @@ def guarded(main):
     sys.exit(status)
 
 
+def expect(right, name, must, value):
+    """Raise ValueError where a value is not right: `name` must be `must`."""
+    if not right:
+        raise ValueError(f"{name} must be {must}, not {value}")
+
+
 def one_line(error):
     """An exception's message on one line; of an OSError the file comes first."""
     if isinstance(error, OSError) and error.filename and error.strerror:

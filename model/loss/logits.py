@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from feeders.balance import tail_classes
+from torchlight.errors import expect
 
 from .weights import counts
 
@@ -21,6 +22,7 @@ class LogitAdjustment(nn.Module):
 
     def __init__(self, class_count, tau=1.0):
         super().__init__()
+        expect(tau >= 0, "logit adjustment: tau", "at least 0", tau)
         n = counts(class_count, "logit adjustment")
         self.register_buffer("offset", _tensor(tau * np.log(n / n.sum())))
 
@@ -33,6 +35,8 @@ class Margins(nn.Module):
 
     def __init__(self, class_count, max_margin=0.5, scale=30.0):
         super().__init__()
+        expect(max_margin >= 0, "LDAM: max_margin", "at least 0", max_margin)
+        expect(scale > 0, "LDAM: scale", "above 0", scale)
         margin = counts(class_count, "LDAM") ** -0.25
         self.register_buffer("margin", _tensor(margin * max_margin / margin.max()))
         self.scale = scale
@@ -50,8 +54,7 @@ class Equalization(nn.Module):
 
     def __init__(self, class_count, gamma=0.9):
         super().__init__()
-        if not 0 <= gamma <= 1:
-            raise ValueError(f"equalization: gamma is a probability, not {gamma}")
+        expect(0 <= gamma <= 1, "equalization: gamma", "a probability", gamma)
         self.register_buffer("rare", torch.from_numpy(tail_classes(np.asarray(class_count))))
         self.gamma = gamma
 
@@ -70,6 +73,7 @@ class KeyPointSensitive(nn.Module):
 
     def __init__(self, class_count, max_margin=0.5, second_stage=True):
         super().__init__()
+        expect(max_margin >= 0, "KPS: max_margin", "at least 0", max_margin)
         n = counts(class_count, "KPS")
         scale = np.log(50 * n / n.min()) / math.log(50)
         reverse, order = np.empty_like(scale), np.argsort(-n, kind="stable")

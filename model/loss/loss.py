@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from torchlight.errors import expect
+
 
 class LongTailedLoss(nn.Module):
     """logits (N, K), target -> the mean over the batch.
@@ -20,8 +22,8 @@ class LongTailedLoss(nn.Module):
 
     def __init__(self, change=None, weight=None, gamma=0.0, smoothing=0.0, before=None):
         super().__init__()
-        if gamma < 0 or not 0 <= smoothing < 1:
-            raise ValueError(f"gamma must be at least 0 and smoothing a share below 1, not {gamma} and {smoothing}")
+        expect(gamma >= 0, "gamma", "at least 0", gamma)
+        expect(0 <= smoothing < 1, "smoothing", "a share below 1", smoothing)
         self.change, self.gamma, self.smoothing = change, gamma, smoothing
         self.register_buffer("weight", None if weight is None else torch.as_tensor(weight, dtype=torch.float32))
         self.before = before

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from torchlight.errors import expect
+
 
 def counts(class_count, what):
     """The counts as float64. Raises ValueError for a class without clips."""
@@ -18,8 +20,7 @@ def inverse_frequency(class_count):
 
 def class_balanced(class_count, beta=0.999):
     """The inverse of the effective number of clips, (1 - beta) / (1 - beta ** n_c) (Cui et al., CVPR 2019)."""
-    if not 0 <= beta < 1:
-        raise ValueError(f"class-balanced weights: beta must be from 0 to below 1, not {beta}")
+    expect(0 <= beta < 1, "class-balanced weights: beta", "from 0 to below 1", beta)
     return _effective(counts(class_count, "class-balanced weights"), beta)
 
 

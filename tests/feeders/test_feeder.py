@@ -111,6 +111,10 @@ def test_the_place_of_the_modality_counts(tiny_store):
         ([{"center": {"joint": 99}}, "linspace_frames"], "no joint 99; the clips have 20"),
         (["modality", "modality", "linspace_frames"], "modality is there twice"),
         ([{"uniform_frames": {"seed": "abc"}}], "uniform_frames: seed must be of type int"),
+        ([{"flip": {"p": 5}}, "linspace_frames"], "transforms: flip: p must be a probability, not 5"),
+        ([{"part_drop": {"p": -1}}, "linspace_frames"], "transforms: part_drop: p must be a probability, not -1"),
+        ([{"random_scale": {"low": -1}}, "linspace_frames"], "random_scale: low must be above 0, not -1"),
+        ([{"random_scale": {"high": 0.5}}, "linspace_frames"], "random_scale: high must be at least low, 0.9, not 0.5"),
     ],
 )
 def test_wrong_transforms(tiny_store, transforms, message):
@@ -229,3 +233,16 @@ def test_mixing_in_batches(tiny_store):
     plain, _, _ = next(TrainBatches(feeder, 8, "reverse").epoch(0))
     assert torch.equal(x, again) and target.label.tolist() == [feeder.label[feeder.names.index(n)] for n in names()]
     assert (x != plain).flatten(1).any(dim=1).sum() == 1  # one clip of eight is mixed
+
+
+def test_a_mixing_gets_to_know_the_mean_training_clip(tiny_store):
+    class Mixing:
+        def begin(self, *told):
+            self.model, self.render, self.mean, self.logit_scale = told
+
+    feeder = build_feeder(tiny_store, "train", transforms=["center", {"linspace_frames": {"length": 8}}])
+    mixing, model = Mixing(), object()
+    TrainBatches(feeder, 4, mixing=mixing).begin(model, 30.0)
+    expected = feeder.batch(range(15))[0].mean(dim=0)
+    assert torch.allclose(mixing.mean, expected, atol=1e-6) and expected.abs().max() > 0.1
+    assert mixing.model is model and mixing.logit_scale == 30

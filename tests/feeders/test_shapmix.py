@@ -195,8 +195,10 @@ def test_the_same_draws_the_same_batch_and_the_model_stays_in_training():
 
 
 def test_what_it_cannot_do():
-    with pytest.raises(ValueError, match="plain is a probability"):
-        ShapMix(NTU, COUNT, plain=2.0)
+    wrong = {"plain": 2.0, "naive_epoch": -1, "momentum": 1.0, "temperature": 0.0}
+    for name, value in wrong.items():
+        with pytest.raises(ValueError, match=f"^{name} must be .*, not {value}"):
+            ShapMix(NTU, COUNT, **{name: value})
     x, target = build()(clips(1), torch.tensor([0]), rng())
     assert torch.equal(x, clips(1)) and target.share.tolist() == [1]
     assert ShapMix(build_graph("coco"), COUNT).joints.shape == (20, 17)

@@ -76,8 +76,10 @@ def test_unknown_loss():
     with pytest.raises(ValueError, match="unknown weights 'action'"):
         build_loss("focal", UCLA_LT, weight="action")
     for name, arguments in (("focal", {"gamma": -1}), ("cross-entropy", {"smoothing": 1.0}),
-                            ("class-balanced", {"beta": 1.0}), ("equalization", {"gamma": 2.0})):  # fmt: skip
-        with pytest.raises(ValueError, match="gamma|beta"):
+                            ("class-balanced", {"beta": 1.0}), ("equalization", {"gamma": 2.0}),
+                            ("logit-adjustment", {"tau": -1.0}), ("ldam", {"scale": 0.0}),
+                            ("ldam", {"max_margin": -1.0}), ("kps", {"max_margin": -3.0})):  # fmt: skip
+        with pytest.raises(ValueError, match=f"{next(iter(arguments))} must be .*, not"):
             build_loss(name, UCLA_LT, **arguments)
 
 
