@@ -138,6 +138,8 @@ def configure(argv):
         config.ignore_weights = []  # a recipe leaves out what a training started without; a test takes all
     config.work_dir = config.work_dir or default_work_dir(config, trained)
     check(config)
+    with blame(config, "loss_args"):
+        config.loss_args = bind(LOSSES[config.loss], config.loss_args, config.loss, skip=("class_count",))
     return config
 
 
@@ -155,6 +157,8 @@ def default_work_dir(config, trained=None):
         if trained and config.phase == "test" and config.shots != trained.get("shots", OPTIONS["shots"].default):
             changes.append("shots-" + "-".join(map(str, config.shots)))
         changes += [key.replace("_", "-") + f"-{getattr(config, key):g}" for key in POST_HOC if getattr(config, key)]
+        if trained and config.adjust_logits and config.sampler != trained["sampler"]:
+            changes.append(config.sampler)
         name = "-".join([config.phase, weights.stem, *changes])
         return str(weights.parent if name == "test-runs" else weights.parent / name)
     return str(Path("results", *below_config(config.config), config.modality)) if config.config else ""
@@ -262,7 +266,7 @@ def make_batches(config, feeder):
     """The training batches of a feeder, by repeat, sampler and mixing."""
     repeat, mixing = config.train_feeder_args.get("repeat", 1), None
     with blame(config, "train_feeder_args"):
-        if not isinstance(repeat, int) or repeat < 1:
+        if not isinstance(repeat, int) or isinstance(repeat, bool) or repeat < 1:
             raise ValueError(f"repeat must be a whole number from 1 on, not {repeat!r}")
     if config.mixing != "none":
         kind = MIXINGS[config.mixing]
@@ -409,7 +413,11 @@ def train(config):
 def finish(config, trainer, store, test_set, test_score, counts):
     """Write runs.pt and the files of its test, and report the best epoch beside the last one."""
     recorder = trainer.recorder
-    metrics = describe_test(config, store, test_set, test_score, counts, "runs.pt", trainer.epoch)
+    model = bare(trainer.model)
+    trained = checkpoint.checksum(model.backbone if isinstance(model, FRHead) else model)
+    tested = {"weights": "runs.pt", "epoch": trainer.epoch, "checksum": trained}
+    metrics = describe_test(config, store, test_set, tested)
+    metrics |= evaluate(test_score, test_set.label, counts, config.shots)
     recorder.save(trainer.weights(metrics), "runs.pt")
     write_test(recorder, test_set.names, test_score, test_set.label, metrics, config.save_score)
     plot.curves(recorder.history, recorder.path("curves.png"))
@@ -418,7 +426,6 @@ def finish(config, trainer, store, test_set, test_score, counts):
     if trainer.best["split"] == "test":
         recorder.log(f"best epoch ({best['epoch']}), chosen on the test clips: {format_summary(best['metrics'])}")
     else:
-        model = bare(trainer.model)
         model.load_state_dict(best["model"])
         reached = evaluate(score(model, test_set, config), test_set.label, counts, config.shots)
         recorder.log(f"best epoch ({best['epoch']}), chosen on held-out clips, test: {format_summary(reached)}")
@@ -447,26 +454,27 @@ def load_last(config):
     return saved
 
 
-def describe_test(config, store, feeder, scores, class_count, weights, epoch):
-    """What test_metrics.json holds: the metrics, and what they were measured with."""
-    facts = {"weights": weights, "epoch": epoch, "classes": store.classes}
+def describe_test(config, store, feeder, tested):
+    """What test_metrics.json holds beside the metrics: the weights that are tested, on what, and with what done to
+    them.
+    """
+    facts = {**tested, "classes": store.classes}
     facts |= {"split": config.test_feeder_args.get("split", "test"), "clips": len(feeder)}
-    facts |= {key: getattr(config, key) for key in TESTED}
-    return facts | evaluate(scores, feeder.label, class_count, config.shots)
+    if config.adjust_logits:  # by the counts that it draws
+        facts["sampler"] = config.sampler
+    return facts | {key: getattr(config, key) for key in TESTED}
 
 
-def check_test(config):
+def check_test(config, facts):
     """Raise ValueError where the directory of this test holds another one, which would be lost."""
     path = Path(config.work_dir) / "test_metrics.json"
     there = read_json(path) if path.is_file() and not config.overwrite else {}
     if not isinstance(there, dict):
         raise ValueError(f"{path}: not the metrics of a test; --overwrite replaces it")
-    key = differing(there, {key: getattr(config, key) for key in TESTED})
+    key = differing(there, {key: facts[key] for key in ("checksum", "sampler", *TESTED) if key in facts})
     if key:
-        raise ValueError(
-            f"{path} is of a test with {key} {there[key]}, not {getattr(config, key)}: "
-            "--work-dir takes another place, --overwrite replaces it"
-        )
+        what = "of other weights" if key == "checksum" else f"with {key} {there[key]}, not {facts[key]}"
+        raise ValueError(f"{path} is of a test {what}: --work-dir takes another place, --overwrite replaces it")
 
 
 def differing(there, facts):
@@ -501,15 +509,16 @@ def describe_training(store, train_set):
 def test(config):
     """Test --weights and write the files of a test; in the phase predict, which needs no labels, predictions.csv."""
     team, devices = distributed.join(parse_device(config.device))
+    store, feeder, model, counts, tested = load_trained(config, devices)
+    facts = describe_test(config, store, feeder, tested)
     if config.phase == "test":
-        check_test(config)
-    store, feeder, model, counts, epoch = load_trained(config, devices)
+        check_test(config, facts)
     with Recorder(config.work_dir, "add", team.writes) as recorder:
         scores = score(model, feeder, config, team)
         if team.writes and config.phase == "predict":
             write_predictions(recorder, feeder.names, scores, store.classes)
         elif team.writes:
-            metrics = describe_test(config, store, feeder, scores, counts, config.weights, epoch)
+            metrics = facts | evaluate(scores, feeder.label, counts, config.shots)
             write_test(recorder, feeder.names, scores, feeder.label, metrics, config.save_score)
             recorder.log(f"{config.weights}, {len(feeder)} test clips: {format_summary(metrics)}")
     distributed.leave()
@@ -534,8 +543,8 @@ def export_model(config):
 
 
 def load_trained(config, devices):
-    """The store, the feeder of its test split, the model with --weights, and what that was trained with: the clips of
-    each class and the epochs (None if unknown).
+    """The store, the feeder of its test split, the model with --weights, the clips of each class that it was trained
+    with (None if unknown), and {"weights", "epoch" (None if unknown), "checksum"} of it.
     """
     store = Store(config.data_path)
     feeder = make_feeder(config, store, "test_feeder_args", devices[0])
@@ -551,11 +560,12 @@ def load_trained(config, devices):
     else:  # published weights do not say which clips they were trained on: presumably those of the config
         train_split = store.split(config.train_feeder_args.get("split", "train"))
         counts, epoch = class_count(store.label[train_split], len(store.classes)), None
+    tested = {"weights": config.weights, "epoch": epoch, "checksum": checkpoint.checksum(model)}
     if config.tau_norm:
         tau_normalise(model.fc, config.tau_norm)
     if config.adjust_logits:
         adjust_logits(model.fc, SAMPLERS[config.sampler](np.asarray(counts)), config.adjust_logits)
-    return store, feeder, place(model, devices), counts, epoch
+    return store, feeder, place(model, devices), counts, tested
 
 
 def profile_models(config):

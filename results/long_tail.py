@@ -210,6 +210,8 @@ class Run:
         words = self.words
         if "--phase" not in words and (self.directory / "last.pt").is_file():
             words = [*without(words, "--weights", "--ignore-weights"), "--resume"]
+        elif "--phase" in words and self.result.is_file():  # of weights that are no longer there
+            words = [*words, "--overwrite"]
         print(f"python main.py {shlex.join(words)}", flush=True)
         status = start(words)
         for number in (signal.SIGINT, signal.SIGTERM):

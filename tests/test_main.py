@@ -16,6 +16,7 @@ import yaml
 import main as program
 from data import prepare
 from feeders import Store, build_feeder
+from feeders.mixing import Target
 from feeders.store import add_split
 from graph import build_graph
 from main import main
@@ -130,6 +131,10 @@ def test_a_test_does_not_replace_another(config, tmp_path):
     test = ["--phase", "test", "--weights", str(tmp_path / "run" / "runs.pt"), "--device", "cpu"]
     main([*test, "--shots", "1", "3"])
     main([*test, "--test-feeder-args", "split=train"])
+    run(config, tmp_path / "run2", "--seed", "2")
+    other = ["--weights", str(tmp_path / "run2" / "runs.pt"), "--work-dir", str(tmp_path / "run")]
+    with pytest.raises(ValueError, match=r"run/test_metrics.json is of a test of other weights: .*--overwrite"):
+        main(["--phase", "test", "--device", "cpu", *other])
     longer = [*test, "--test-feeder-args", "split=train", "transforms=[center, {linspace_frames: {length: 16}}]"]
     with pytest.raises(ValueError, match=r"test_metrics.json is of a test with test_feeder_args .*, not .*--overwrite"):
         main(longer)
@@ -174,10 +179,13 @@ def test_seeds_differ(config, tmp_path):
     assert not torch.equal(a["fc.weight"], b["fc.weight"])
 
 
-def test_deferring_starts_with_plain_cross_entropy(config, tmp_path):
-    """Before defer_epoch the action-aware run is the cross-entropy run, from then on it is another."""
-    run(config, tmp_path / "ce")
-    run(config, tmp_path / "deferred", "--loss", "action-aware", "--defer-epoch", "1")
+@pytest.mark.parametrize(
+    ("loss", "plain"), [("action-aware", []), ("ldam", ["--loss", "ldam", "--loss-args", "beta=0"])]
+)
+def test_deferring_starts_without_the_weights(config, tmp_path, loss, plain):
+    """Before defer_epoch a run is one of plain cross-entropy, LDAM's one of its margins alone; then it is another."""
+    run(config, tmp_path / "ce", *plain)
+    run(config, tmp_path / "deferred", "--loss", loss, "--defer-epoch", "1")
     lines = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("ce", "deferred")]
     (first, second), (deferred_first, deferred_second) = ([json.loads(line) for line in run] for run in lines)
     assert (first["train_loss"], first["test"]) == (deferred_first["train_loss"], deferred_first["test"])
@@ -195,6 +203,24 @@ def test_other_losses(config, tmp_path, loss):
     assert all(torch.equal(value, two[key]) for key, value in one.items())
     with pytest.raises(ValueError, match="command line: loss_args: [a-z-]*: unknown key tua"):
         run(config, tmp_path / "three", *words, "--loss-args", "tua=0.5")
+
+
+def test_the_scale_of_ldam_reaches_whatever_takes_a_softmax(config, tmp_path, monkeypatch):
+    begun = []
+    monkeypatch.setattr(program.TrainBatches, "begin", lambda self, model, scale: begun.append(scale))
+    for words in (["--loss", "ldam"], ["--loss", "ldam", "--loss-args", "scale=2e1"], []):
+        run(config, tmp_path / str(len(begun)), *words, "--num-epoch", "1", "--base-lr", "0.001")
+    assert begun == [30, 20, 1]
+
+    class Model:
+        backbone = build_model("stgcn", 4, 1, build_graph("ucla"), base_channels=8)
+
+        def loss(self, output, shares):
+            return output[0].sum()
+
+    options = program.configure(["--config", str(config), "--loss", "ldam", "--w-cl-loss", "0.5"])
+    loss = program.refined(lambda logits, target: logits.sum(), Model(), options)
+    assert loss((torch.ones(2, 4), None), Target(torch.tensor([0, 1]))).item() == 8 + 0.5 * 30 * 8
 
 
 def test_fr_head_adds_its_loss_to_the_classifiers(config, tmp_path):
@@ -483,6 +509,8 @@ def test_resume_refuses_clips_that_have_changed(config, tmp_path, tiny_store):
         (["--mixing-args", "kappa=3"], "mixing_args are given, but mixing is none"),
         (["--mixing", "rebalanced-partial", "--mixing-args", "alpha=5"], "mixing_args: alpha must be a share up to 1"),
         (["--train-feeder-args", "repeat=0"], "repeat must be a whole number"),
+        (["--train-feeder-args", "repeat=true"], "repeat must be a whole number from 1 on, not True"),
+        (["--loss", "ldam", "--loss-args", "scale=0"], "loss_args: LDAM: scale must be above 0, not 0"),
         (
             ["--mixing", "rebalanced-partial", "--mixing-args", "kapa=3"],
             r"mixing_args: .*unknown key kapa \(nearest: kappa\)",

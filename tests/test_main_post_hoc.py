@@ -93,7 +93,10 @@ def test_post_hoc_changes_leave_the_run_alone(trained):
     assert json.loads((work / "test-runs-adjust-logits-1" / "test_metrics.json").read_text())["adjust_logits"] == 1
     main([*test, "--adjust-logits", "1", "--sampler", "class-balanced"])  # had it been trained so
     drawn = np.array([4, 4, 4, 4]) / 16
-    assert np.allclose(scores(work / "test-runs-adjust-logits-1"), plain - np.log(drawn), atol=1e-5)
+    assert np.allclose(scores(work / "test-runs-adjust-logits-1-class-balanced"), plain - np.log(drawn), atol=1e-5)
+    there = ["--work-dir", str(work / "test-runs-adjust-logits-1")]
+    with pytest.raises(ValueError, match="is of a test with sampler uniform, not reverse"):
+        main([*test, "--adjust-logits", "1", "--sampler", "reverse", *there])
     main([*test, "--tau-norm", "0.5"])
     expected = (plain - bias) / np.linalg.norm(weights, axis=1) ** 0.5
     assert np.allclose(scores(work / "test-runs-tau-norm-0.5"), expected, atol=1e-5)

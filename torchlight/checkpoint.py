@@ -1,6 +1,7 @@
 """Checkpoints: written whole, read as data."""
 
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,14 @@ def save(state, path):
     """Write tensors and plain containers, loadable with torch.load(weights_only=True)."""
     with replacing(path) as file:
         torch.save(state, file)
+
+
+def checksum(model):
+    """A number that other weights would change: CRC-32 of all parameters and buffers."""
+    crc = 0
+    for tensor in model.state_dict().values():
+        crc = zlib.crc32(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy(), crc)
+    return crc
 
 
 def load(path):

@@ -131,7 +131,8 @@ def environment(devices):
         except (OSError, subprocess.SubprocessError):
             return None
 
-    changed = git("status", "--porcelain", "--untracked-files=no")
+    texts = ":(top,exclude)*.md", ":(top,exclude)results/records"  # may change while runs go on
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/", *texts)
     return {
         "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),

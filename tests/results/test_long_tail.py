@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -113,11 +114,14 @@ def test_runs_what_is_missing_and_writes_the_table(recipe, tmp_path, in_process)
     kept.rename(weights)
 
     # what comes after a run that was made again is made again, or asks for it
-    os.utime(out / "cross-entropy" / "joint-1" / "runs.pt")
+    shutil.copy(out / "cross-entropy" / "joint-2" / "runs.pt", out / "cross-entropy" / "joint-1" / "runs.pt")
     in_process.clear()
     with pytest.raises(ValueError, match="classifier-re-training/joint-1 holds a run that is older than .*runs.pt"):
         long_tail.main(words)
     assert len(in_process) == 1 and "--adjust-logits" in in_process[0]
+    again = [out / "logit-adjustment-in-the-test" / f"joint-{seed}" / "test_metrics.json" for seed in (1, 2)]
+    one, two = (json.loads(path.read_text()) for path in again)
+    assert one["checksum"] == two["checksum"] and one["loss"] == two["loss"]
 
 
 def test_streams_are_fused(recipe, tmp_path, in_process, capsys):
