@@ -221,15 +221,26 @@ class Run:
 
 
 def start(words):
-    """main.py in a process of its own, which is let finish when this one is interrupted. Returns its exit status."""
-    process = subprocess.Popen([sys.executable, ROOT / "main.py", *words])
-    before = signal.signal(signal.SIGTERM, lambda number, frame: process.send_signal(number))
+    """main.py in a process of its own. Returns its exit status.
+
+    SIGTERM and Ctrl-C let it save and end, and then end this process, even where it had nothing left to do but finish.
+    """
+    process, asked = subprocess.Popen([sys.executable, ROOT / "main.py", *words]), []
+
+    def stop(number, frame):
+        asked.append(number)
+        if number == signal.SIGTERM:  # Ctrl-C reaches it as well
+            process.send_signal(number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        while True:
-            with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C reaches it as well: it saves and ends
-                return process.wait()
+        status = process.wait()
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if asked:
+        raise SystemExit(128 + asked[0])
+    return status
 
 
 def without(words, *flags):

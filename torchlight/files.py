@@ -7,6 +7,11 @@ import re
 from contextlib import contextmanager
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 
 @contextmanager
 def replacing(path, mode="wb"):
@@ -27,6 +32,25 @@ def replacing(path, mode="wb"):
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def lock(directory):
+    """Keep other processes that ask for it out of a directory; an end of this one, too, lets them in.
+
+    Returns a file descriptor to close, or None where there are no such locks. Raises ValueError if one has it.
+    """
+    if fcntl is None:
+        return None
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise ValueError(f"{directory}: another process is writing to this run") from None
+    except OSError:  # a network's file system may know none
+        os.close(handle)
+        return None
+    return handle
 
 
 def write_json(path, content):

@@ -1,12 +1,14 @@
 """The run directory: what it holds, who may write to it, and the records written while a run goes on."""
 
 import json
+import os
 import platform
 import shlex
 import subprocess
 import sys
 import time
 import traceback
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ import yaml
 from tensorboardX import SummaryWriter
 
 from . import checkpoint
-from .files import read_json, replacing, write_json
+from .files import lock, read_json, replacing, write_json
 
 RUN_FILES = (
     "config.yaml", "env.json", "log.txt", "metrics.jsonl", "last.pt", "best.pt", "runs.pt", "test_score.pkl",
@@ -30,15 +32,18 @@ class Recorder:
     claim: "new" refuses a directory that already holds a run (ValueError), "overwrite" removes that run's files,
     "resume" continues it, "add" only adds to it (a test). history: the epochs recorded so far. writes: False is a
     recorder that touches no file and prints nothing, of all processes of a training but one. As a context manager it
-    keeps the traceback of an exception in log.txt and tells the exception so (attribute `log`).
+    keeps the traceback of an exception in log.txt and tells the exception so (attribute `log`). Raises ValueError while
+    another process writes there.
     """
 
     def __init__(self, directory, claim="new", writes=True):
         self.directory, self.writes, self.resumed = Path(directory), writes, claim == "resume"
         self.history = []
         self._board = None
+        self._unlock = lambda: None
         if not writes:
             return
+        present = []
         if claim in ("new", "overwrite"):
             present = [path for pattern in RUN_FILES for path in self.directory.glob(pattern)]
             run = [path.name for path in present if path.name != "log.txt"]  # that alone is of one that never began
@@ -47,9 +52,12 @@ class Recorder:
                     f"{directory} already holds a run ({run[0]}); --resume continues it, "
                     "--overwrite starts it anew, --work-dir takes another place"
                 )
-            for path in present if claim == "overwrite" else ():
-                path.unlink()
         self.directory.mkdir(parents=True, exist_ok=True)
+        handle = lock(self.directory)
+        if handle is not None:
+            self._unlock = weakref.finalize(self, os.close, handle)
+        for path in present if claim == "overwrite" else ():
+            path.unlink()
 
     def path(self, name):
         return self.directory / name
@@ -115,8 +123,13 @@ class Recorder:
             error.log = self.path("log.txt")
             with open(error.log, "a", encoding="utf-8") as file:
                 file.writelines(traceback.format_exception(error))
+        self.close()
+
+    def close(self):
+        """Let other processes write there."""
         if self._board is not None:
             self._board.close()
+        self._unlock()
 
 
 def environment(devices):

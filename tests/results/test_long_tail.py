@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -161,6 +162,29 @@ def test_ctrl_c_lets_the_run_save(recipe, tmp_path):
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(timeout=60) == 130
     assert "--resume continues there" in (out / "cross-entropy" / "joint-1" / "log.txt").read_text()
+
+
+def test_no_run_begins_after_sigterm(tmp_path, monkeypatch):
+    """Not even where the signal finds a run that ends well."""
+    ready = tmp_path / "ready"
+    handler = "signal.signal(signal.SIGTERM, lambda *_: None)"
+    text = f"import pathlib, signal, time\n{handler}\npathlib.Path({str(ready)!r}).touch()\ntime.sleep(1)\n"
+    (tmp_path / "main.py").write_text(text)
+    monkeypatch.setattr(long_tail, "ROOT", tmp_path)
+    assert long_tail.start([]) == 0
+    ready.unlink()
+
+    def send():
+        while not ready.is_file():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    with pytest.raises(SystemExit) as stopped:
+        long_tail.start([])
+    sender.join()
+    assert stopped.value.code == 128 + signal.SIGTERM
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,9 @@ def test_mixed_precision_learns_and_continues(tmp_path, amp):
     plain.fit()
     losses = [[line["train_loss"] for line in trainer.recorder.history] for trainer in (whole, plain)]
     assert losses[0] == pytest.approx(losses[1], rel=0.2) and losses[0] != losses[1]
-    build(tmp_path / "part", amp=amp, num_epoch=3).fit()
+    part = build(tmp_path / "part", amp=amp, num_epoch=3)
+    part.fit()
+    part.recorder.close()
     rest = build(tmp_path / "part", "resume", amp=amp)
     rest.resume(checkpoint.load(tmp_path / "part" / "last.pt"))
     rest.fit()
@@ -131,6 +133,7 @@ def test_resume_is_bit_for_bit(tmp_path, epochs):
     first = build(tmp_path / "b", eval_interval=1)
     first.config.num_epoch = epochs
     first.fit()
+    first.recorder.close()
     second = build(tmp_path / "b", "resume", eval_interval=1)
     second.resume(checkpoint.load(tmp_path / "b" / "last.pt"))
     second.fit()
@@ -173,6 +176,7 @@ def test_a_signal_stops_in_mid_epoch_and_loses_nothing(tmp_path, accumulate):
     assert stop.value.code == 128 + 15
     saved = checkpoint.load(tmp_path / "b" / "last.pt")
     assert saved["epoch"] == 2 and saved["step"] == (5 if accumulate == 1 else 6)
+    batches.trainer.recorder.close()
     second = build(tmp_path / "b", "resume", accumulate=accumulate)
     second.resume(saved)
     second.fit()
@@ -221,12 +225,26 @@ def test_a_loss_that_is_not_finite_stops_with_its_clips(tmp_path):
 
 
 def test_a_run_directory_in_use(tmp_path):
-    build(tmp_path, num_epoch=1).fit()
+    trainer = build(tmp_path, num_epoch=1)
+    trainer.fit()
+    trainer.recorder.close()
     with pytest.raises(ValueError, match=r"already holds a run .*--resume continues it, --overwrite"):
         Recorder(tmp_path)
     (tmp_path / "notes.txt").write_text("mine")
     Recorder(tmp_path, "overwrite")
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("claim", ["new", "overwrite", "resume", "add"])
+def test_two_processes_do_not_write_to_one_run(tmp_path, claim):
+    with Recorder(tmp_path / "run") as recorder:
+        recorder.save({}, "last.pt" if claim in ("overwrite", "resume") else "mine.pt")
+        held = sorted(tmp_path.rglob("*"))
+        with pytest.raises(ValueError, match="run: another process is writing to this run"):
+            Recorder(tmp_path / "run", claim)
+        assert sorted(tmp_path.rglob("*")) == held
+    with Recorder(tmp_path / "run", claim):
+        pass
 
 
 def test_clips_of_a_sample_are_averaged_as_probabilities():
