@@ -9,6 +9,7 @@ import torch
 from graph import build_graph
 from torchlight.config import bind, nearest
 from torchlight.device import counted_generator, one_thread
+from torchlight.errors import expect
 
 from .ahead import ahead
 from .balance import class_count, epoch_order
@@ -52,8 +53,7 @@ class Feeder:
         device="cpu",
     ):
         store = data_path if isinstance(data_path, Store) else Store(data_path)
-        if num_person is not None and num_person < 1:
-            raise ValueError(f"num_person must be at least 1, not {num_person}")
+        expect(num_person is None or num_person >= 1, "num_person", "at least 1", num_person)
         if modality not in MODALITIES:
             raise ValueError(f"unknown modality {modality!r}; there are {', '.join(MODALITIES)}")
         self.store, self.device, self.seed = store, torch.device(device), seed
@@ -261,8 +261,7 @@ def parse_transforms(transforms, modality):
             raise ValueError("transforms: modality takes no arguments here; set the option `modality`")
         arguments = bind(TRANSFORMS[name], arguments or {}, f"transforms: {name}", skip=("clips", "rng", "graph"))
         for size in {"length", "num_clips"} & set(arguments):
-            if arguments[size] < 1:
-                raise ValueError(f"transforms: {name}: {size} must be at least 1, not {arguments[size]}")
+            expect(arguments[size] >= 1, f"transforms: {name}: {size}", "at least 1", arguments[size])
         parsed[name] = arguments
     heat_map = None
     if "heat_map" in parsed:

@@ -221,9 +221,8 @@ class Run:
 
 
 def start(words):
-    """main.py in a process of its own. Returns its exit status.
-
-    SIGTERM and Ctrl-C let it save and end, and then end this process, even where it had nothing left to do but finish.
+    """main.py in a process of its own, which saves and ends when this one is interrupted. Returns its exit status, or
+    128 + the signal's number, even where it had nothing left to do but finish.
     """
     process, asked = subprocess.Popen([sys.executable, ROOT / "main.py", *words]), []
 
@@ -238,9 +237,7 @@ def start(words):
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if asked:
-        raise SystemExit(128 + asked[0])
-    return status
+    return 128 + asked[0] if asked else status
 
 
 def without(words, *flags):

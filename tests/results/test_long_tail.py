@@ -182,7 +182,7 @@ def test_no_run_begins_after_sigterm(tmp_path, monkeypatch):
     sender = threading.Thread(target=send)
     sender.start()
     with pytest.raises(SystemExit) as stopped:
-        long_tail.start([])
+        long_tail.Run(["--work-dir", str(tmp_path / "run")], None).carry_out()
     sender.join()
     assert stopped.value.code == 128 + signal.SIGTERM
 
