@@ -112,7 +112,8 @@ FREE = (*PLACE, "log_interval", "save_interval", "save_score")  # may change in 
 def main(argv):
     config = configure(argv)
     phases = {"train": train, "test": test, "predict": test, "export": export_model, "profile": profile_models}
-    return phases[config.phase](config)
+    phases[config.phase](config)
+    distributed.leave()
 
 
 def configure(argv):
@@ -407,7 +408,6 @@ def train(config):
         test_score = scores["test"] if "test" in scores else score(model, test_set, config, team)
         if team.writes:
             finish(config, trainer, store, test_set, test_score, train_set.class_count)
-    distributed.leave()
 
 
 def finish(config, trainer, store, test_set, test_score, counts):
@@ -521,7 +521,6 @@ def test(config):
             metrics = facts | evaluate(scores, feeder.label, counts, config.shots)
             write_test(recorder, feeder.names, scores, feeder.label, metrics, config.save_score)
             recorder.log(f"{config.weights}, {len(feeder)} test clips: {format_summary(metrics)}")
-    distributed.leave()
 
 
 def export_model(config):

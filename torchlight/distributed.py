@@ -6,11 +6,13 @@ many processes, whatever the loss, the mixing and the sampler. Only batch norm s
 and dropout draws otherwise in each.
 """
 
+import gc
 import os
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn  # before there is a group, which its default arguments would keep; DDP imports it later
 from torch import nn
 
 
@@ -111,8 +113,13 @@ def join(devices):
 
 
 def leave():
-    """Take leave of the other processes."""
+    """Take leave of the other processes; to be called where no model of theirs is in use any more.
+
+    The group's threads end with the last reference to it, which a model has, too. One that lived on might let go of a
+    tensor while the interpreter shuts down, and abort the process ("terminate called without an active exception").
+    """
     if dist.is_initialized():
+        gc.collect()
         dist.destroy_process_group()
 
 

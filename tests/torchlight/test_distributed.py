@@ -125,6 +125,24 @@ def test_two_processes_train_as_one(config, tmp_path):
     assert all(np.allclose(again[name], scores[1][name], atol=1e-5) for name in again)
 
 
+THREADS = """
+import sys
+from pathlib import Path
+from main import main
+
+main(sys.argv[1:])
+names = [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]
+assert not [name for name in names if "gloo" in name], names
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
+def test_no_thread_outlives_the_group(config, tmp_path):
+    """One that does may abort a process whose work is done."""
+    (tmp_path / "threads.py").write_text(THREADS)
+    finish(launch(2, tmp_path / "threads.py", "--config", config, "--work-dir", tmp_path / "run", "--num-epoch", "1"))
+
+
 def test_two_processes_stop_together_and_continue(config, tmp_path):
     words = ["--num-epoch", "2", "--train-feeder-args", "repeat=8"]
     run(2, config, tmp_path / "whole", *words)
