@@ -2,6 +2,8 @@
 
 import torch
 
+from torchlight.errors import expect
+
 FAINT = 1e-3  # joints of a lower score are not drawn (PYSKL, GeneratePoseTarget)
 BLOCK = 1 << 22  # pixels drawn at a time
 
@@ -22,8 +24,8 @@ class HeatMaps:
     """
 
     def __init__(self, graph, size=56, sigma=0.6, limb: bool | None = None, double=False, use_score=True):
-        if size < 1 or not sigma > 0:
-            raise ValueError(f"size must be at least 1 and sigma greater than 0, not {size} and {sigma}")
+        expect(size >= 1, "size", "at least 1", size)
+        expect(sigma > 0, "sigma", "above 0", sigma)
         self.size, self.sigma, self.use_score = size, sigma, use_score
         self.limbs = torch.tensor(graph.limbs).T if limb else None  # 2, L
         self.mirror = graph.limb_mirror if limb else graph.mirror

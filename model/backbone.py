@@ -5,6 +5,8 @@ import math
 import torch
 from torch import nn
 
+from torchlight.errors import expect
+
 # The ten blocks of ST-GCN and of all that followed: (channels as a multiple of the first, stride in time).
 STAGES = ((1, 1), (1, 1), (1, 1), (1, 1), (2, 2), (2, 1), (2, 1), (4, 2), (4, 1), (4, 1))
 NORMS = ("MVC", "VC")
@@ -29,8 +31,7 @@ class GraphBackbone(nn.Module):
         self, block, graph, num_class, num_person, in_channels, base_channels, drop_out, norm, stages=STAGES, A=None
     ):
         super().__init__()
-        if base_channels < 8 or base_channels % 8:
-            raise ValueError(f"base_channels must be a multiple of 8, not {base_channels}")
+        expect(base_channels >= 8 and base_channels % 8 == 0, "base_channels", "a multiple of 8", base_channels)
         if norm not in NORMS:
             raise ValueError(f"norm must be one of {', '.join(NORMS)}, not {norm!r}")
         self.num_class, self.num_person, self.in_channels = num_class, num_person, in_channels

@@ -8,6 +8,8 @@ from functools import partial
 import torch
 from torch import nn
 
+from torchlight.errors import expect
+
 from .backbone import GraphBackbone
 from .layers import BatchNorm2d, GraphTemporalBlock, SubsetConv, kaiming_fan_out, shortcut
 
@@ -50,8 +52,7 @@ class CTRGCNBaseline(GraphBackbone):
     def __init__(
         self, num_class, num_person, graph, in_channels=3, base_channels=64, drop_out=0.0, num_set=3, kernel_size=5
     ):
-        if num_set < 1:
-            raise ValueError(f"num_set must be at least 1, not {num_set}")
+        expect(num_set >= 1, "num_set", "at least 1", num_set)
         block, A = partial(BaselineBlock, kernel_size=kernel_size), torch.eye(graph.num_point).repeat(num_set, 1, 1)
         super().__init__(block, graph, num_class, num_person, in_channels, base_channels, drop_out, norm="MVC", A=A)
         nn.init.normal_(self.fc.weight, 0, math.sqrt(2 / num_class))

@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import nn
 
+from torchlight.errors import expect
 from torchlight.fold import merge
 
 from .backbone import GraphBackbone
@@ -94,8 +95,8 @@ class DGSTGCN(GraphBackbone):
         self, num_class, num_person, graph, in_channels=3, base_channels=64, drop_out=0.0,
         num_filter=8, ratio=0.125, subset_wise=False,
     ):  # fmt: skip
-        if num_filter < 1 or ratio <= 0:
-            raise ValueError(f"num_filter must be at least 1 and ratio above 0, not {num_filter} and {ratio}")
+        expect(num_filter >= 1, "num_filter", "at least 1", num_filter)
+        expect(ratio > 0, "ratio", "above 0", ratio)
         A = 0.04 + 0.02 * torch.randn(num_filter, graph.num_point, graph.num_point)
         block = partial(DGBlock, ratio=ratio, subset_wise=subset_wise)
         super().__init__(block, graph, num_class, num_person, in_channels, base_channels, drop_out, norm="VC", A=A)

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from torchlight.errors import expect
 from torchlight.fold import Affine, absorb, merge, rescale, scale_and_shift
 
 
@@ -203,8 +204,7 @@ class GraphTemporalBlock(nn.Module):
 
     def __init__(self, gcn, in_channels, out_channels, stride, residual, kernel_size=9, kaiming=True, drop_out=0.0):
         super().__init__()
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size must be odd, not {kernel_size}")
+        expect(kernel_size >= 1 and kernel_size % 2, "kernel_size", "odd", kernel_size)
         self.gcn = gcn
         self.tcn = temporal_conv(out_channels, out_channels, kernel_size, stride)
         self.bn = BatchNorm2d(out_channels)

@@ -3,6 +3,8 @@
 from torch import nn
 from torch.nn import functional as F
 
+from torchlight.errors import expect
+
 # Of each stage: stride in space, stride in time, extent in time of the first kernel of a block.
 STAGES = ((2, 1, 1), (2, 1, 3), (2, 2, 3))
 EXPANSION = 4  # a block's output is so many times as wide as its convolutions
@@ -61,8 +63,7 @@ class PoseC3D(nn.Module):
         drop_out=0.0,
     ):
         super().__init__()
-        if base_channels < 1:
-            raise ValueError(f"base_channels must be at least 1, not {base_channels}")
+        expect(base_channels >= 1, "base_channels", "at least 1", base_channels)
         if len(stage_blocks) != len(STAGES) or not all(isinstance(n, int) and n > 0 for n in stage_blocks):
             raise ValueError(f"stage_blocks takes the numbers of blocks of three stages, not {list(stage_blocks)}")
         self.num_class, self.num_person = num_class, num_person

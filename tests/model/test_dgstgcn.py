@@ -60,8 +60,8 @@ def test_starts_as_published():
 
 
 def test_impossible_sizes():
-    for wrong in ({"num_filter": 0}, {"ratio": 0.0}):
-        with pytest.raises(ValueError, match="num_filter must be at least 1 and ratio above 0"):
+    for wrong, must in (({"num_filter": 0}, "at least 1"), ({"ratio": 0.0}, "above 0")):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be {must}"):
             build_model("dgstgcn", 4, 1, build_graph("ucla"), **wrong)
 
 
