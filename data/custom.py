@@ -44,6 +44,7 @@ KEYS = {
     "manifest": Option(str, "", "CSV file"),
 }
 COLUMNS = ("file", "label", "split")
+TAKEN = ("self", "name", "keypoint")  # by StoreWriter.add
 LARGEST = 256 << 20  # bytes of a clip
 FAR = 10  # picture coordinates go from -1 to 1; no joint is as far outside as this
 
@@ -150,9 +151,10 @@ def read_manifest(path):
             if len(set(header)) < len(header):
                 raise ValueError("line 1: two columns have the same name")
             extra = [column for column in header if column not in COLUMNS]
-            unfit = [column for column in extra if not re.fullmatch(r"\w+", column)]
+            unfit = [column for column in extra if not re.fullmatch(r"\w+", column) or column in TAKEN]
             if unfit:
-                raise ValueError(f"line 1: {unfit[0]!r} is no name for a column: letters, digits and '_'")
+                taken = f", and not {', '.join(TAKEN)}"
+                raise ValueError(f"line 1: {unfit[0]!r} is no name for a column: letters, digits and '_'{taken}")
             rows = []
             for cells in reader:
                 if cells and len(cells) != len(header):
@@ -283,18 +285,21 @@ def read_json(path):
 
 
 def read_csv(path):
-    """(T, numbers of a line); a first line without any number is left out."""
+    """(T, numbers of a line). A first line of headings is left out: without numbers, or 0, 1, 2, … as pandas has."""
     rows = []
     with open(path, encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, strict=True)
-        for cells in filter(None, reader):
+        for i, cells in enumerate(filter(None, reader)):
+            if i == 0 and len(cells) == 1 and re.search("[;\t]", cells[0]):
+                raise ValueError("numbers are separated by commas")
             row = [_number(cell) for cell in cells]
-            if None in row and (rows or set(row) != {None}):
+            if i == 0 and (set(row) == {None} or (len(row) > 1 and row == list(range(len(row))))):
+                continue
+            if None in row:
                 raise ValueError(f"line {reader.line_num}: {cells[row.index(None)][:30]!r} is no number")
             if rows and len(row) != len(rows[0]):
                 raise ValueError(f"line {reader.line_num}: {len(row)} numbers; there were {len(rows[0])} before")
-            if None not in row:
-                rows.append(row)
+            rows.append(row)
     return np.array(rows, dtype=np.float64)
 
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from data.bad import BadClips
 from data.check import describe
-from data.parallel import ordered_map
+from data.parallel import check_workers, ordered_map
 from feeders.store import Store, StoreWriter
 from torchlight.files import read_json
 
@@ -42,14 +42,14 @@ def run(arguments):
     """Kinetics-Skeleton's JSON files to a store. Stopped or killed, it goes on where it was when it is run again."""
     if arguments.num_person < 1:
         raise ValueError(f"--num-person must be at least 1, not {arguments.num_person}")
-    if arguments.workers is not None and arguments.workers < 1:
-        raise ValueError(f"--workers must be at least 1, not {arguments.workers}")
+    check_workers(arguments.workers)
     labels = read_labels(arguments.source)
     bad = BadClips(arguments.skip_bad)
+    clips, empty = find_clips(arguments.source, labels, bad)
     with StoreWriter(
-        arguments.out, "openpose", class_names(labels), "Kinetics-Skeleton", arguments.num_person, "xys", resume=True
+        arguments.out, "openpose", class_names(labels), "Kinetics-Skeleton", arguments.num_person, "xys", resume=clips
     ) as writer:
-        empty = read(arguments.source, labels, writer, bad, arguments.num_person, arguments.workers)
+        empty += read(clips, writer, bad, arguments.num_person, arguments.workers)
     describe(Store(arguments.out))
     if empty:
         print(f"{empty} clips have no skeleton in any frame and were left out")
@@ -101,14 +101,13 @@ def class_names(labels):
 # ---- clips
 
 
-def read(source, labels, writer, bad, num_person, workers=None):
-    """Add the clips to a StoreWriter, those of kinetics_train to split train, of kinetics_val to test.
+def read(clips, writer, bad, num_person, workers=None):
+    """Add the clips to a StoreWriter.
 
-    labels: see read_labels; bad: a BadClips. Clips that the writer has are not read again. Returns how many clips have
-    no skeleton; they are not added.
+    clips: see find_clips; bad: a BadClips. Clips that the writer has are not read again. Returns how many clips have no
+    skeleton; they are not added.
     """
-    clips, empty = find_clips(source, labels, bad)
-    clips = [clip for clip in clips if clip[1] not in writer]
+    clips, empty = [clip for clip in clips if clip[1] not in writer], 0
     found = ordered_map(load_clip, ((path, label, num_person) for path, _, label, _ in clips), workers)
     progress = tqdm(zip(clips, found, strict=True), total=len(clips), disable=None, unit=" clips")
     for (path, name, label, split), (clip, error) in progress:
@@ -125,9 +124,10 @@ def read(source, labels, writer, bad, num_person, workers=None):
 
 
 def find_clips(source, labels, bad):
-    """([(path, name, label, split)] of the clips to read, how many there are without a skeleton).
+    """([(path, name, label, split)] of the clips to read, how many there are without a skeleton). Those of
+    kinetics_train are split train, of kinetics_val test.
 
-    Prints how many clips of the label files have no file.
+    labels: see read_labels; bad: a BadClips. Prints how many clips of the label files have no file.
     """
     clips, names, empty = [], set(), 0
     for folder, entries in labels.items():

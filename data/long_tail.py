@@ -44,6 +44,8 @@ def run(arguments):
         raise ValueError("long-tail takes either --store or --names")
     if arguments.names:
         return write_long_tail_list(arguments)
+    if arguments.shots[0] > arguments.shots[1]:
+        raise ValueError(f"--shots takes the smaller number first, not {' '.join(map(str, arguments.shots))}")
     if not arguments.name:
         raise ValueError("--name is missing: what the new split is to be called")
     refuse(arguments, "--store", "protocol", "missing", "out")
@@ -110,13 +112,16 @@ def sizes_from(arguments, num_class):
 
 
 def exponential(num_class, n_max, imbalance):
-    """n_c = int(n_max * (1 / imbalance) ** (c / (K - 1))) for c = 0 … K - 1 (Cui et al., CVPR 2019; BRL)."""
-    return [int(n_max * (1 / imbalance) ** (c / (num_class - 1))) for c in range(num_class)]
+    """n_c = int(n_max * (1 / imbalance) ** (c / (K - 1))) for c = 0 … K - 1 (Cui et al., CVPR 2019; BRL).
+
+    A whole number stays one, whatever its floating point product is.
+    """
+    return [int(n_max * (1 / imbalance) ** (c / (num_class - 1)) + 1e-9) for c in range(num_class)]
 
 
 def step(num_class, n_max, imbalance):
     """n_max for the first half of the classes, int(n_max / imbalance) for the rest (Cao et al., NeurIPS 2019)."""
-    return [n_max if c < num_class / 2 else int(n_max / imbalance) for c in range(num_class)]
+    return [n_max if c < num_class / 2 else int(n_max / imbalance + 1e-9) for c in range(num_class)]
 
 
 RULES = {"exponential": exponential, "step": step}

@@ -5,6 +5,7 @@ Body selection and denoising follow CTR-GCN's preprocessing, which follows that 
 
 import re
 import zipfile
+import zlib
 from functools import lru_cache
 from itertools import repeat
 from pathlib import Path, PurePosixPath
@@ -14,7 +15,7 @@ from tqdm import tqdm
 
 from data.bad import BadClips
 from data.check import describe
-from data.parallel import ordered_map
+from data.parallel import check_workers, ordered_map
 from feeders.store import Store, StoreWriter
 from torchlight.files import read_names
 
@@ -63,13 +64,14 @@ def add_arguments(parser):
     parser.add_argument("--source", required=True, nargs="+", help="directories or zip files with the .skeleton files")
     parser.add_argument("--out", help="the store to write [data/ntu60.h5 or data/ntu120.h5]")
     parser.add_argument("--missing", help="a file of names to leave out: the published list of missing skeletons")
-    parser.add_argument("--workers", type=int, help="processes [one for each core]")
+    parser.add_argument("--workers", type=int, help="processes that read [one a core]")
     parser.add_argument("--strict", action="store_true", help="stop at the first file that cannot be read")
 
 
 def run(arguments):
     """NTU RGB+D's raw skeleton files to a store, straight from the zip files too. A killed run goes on where it was."""
     K = arguments.num_class
+    check_workers(arguments.workers)
     missing = set(read_names(arguments.missing)) if arguments.missing else set()
     missing = {name.removesuffix(".skeleton") for name in missing}
     places = find_clips(arguments.source)
@@ -79,7 +81,9 @@ def run(arguments):
         bad(places[name], "its name is not a clip name of NTU RGB+D, like S001C002P003R002A013")
     source = f"NTU RGB+D {K}, raw skeletons" + (f" but for {len(missing)} listed ones" if missing else "")
     out = arguments.out or f"data/ntu{K}.h5"
-    with StoreWriter(out, "ntu", list(CLASSES[:K]), source, num_person=2, resume=True) as writer:
+    with StoreWriter(
+        out, "ntu", list(CLASSES[:K]), source, num_person=2, resume=[(name, places[name]) for name in wanted]
+    ) as writer:
         todo = [name for name in wanted if name not in writer]
         if len(todo) < len(wanted):
             print(f"{len(wanted) - len(todo)} clips are there from an interrupted run")
@@ -397,6 +401,10 @@ def find_clips(sources):
     return dict(sorted(found.items()))
 
 
+# what a damaged file, or member of a zip file, raises
+UNREADABLE = (ValueError, OSError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+
+
 @lru_cache(maxsize=4)
 def _archive(path):
     return zipfile.ZipFile(path)
@@ -416,6 +424,6 @@ def load_clip(place):
             raise ValueError(f"{size} bytes: too large for a clip")
         data = archive.read(place[1]) if isinstance(place, tuple) else Path(place).read_bytes()
         clip, bodies = read_clip(data)
-    except (ValueError, OSError, KeyError, zipfile.BadZipFile, RuntimeError) as error:
+    except UNREADABLE as error:
         return None, 0, " ".join(str(error).split())
     return clip if clip[:, 1].any() else clip[:, :1].copy(), bodies, None

@@ -7,6 +7,12 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
 
 
+def check_workers(workers):
+    """Raise ValueError for a number of processes, or None, that is none."""
+    if workers is not None and workers < 1:
+        raise ValueError(f"--workers must be at least 1, not {workers}")
+
+
 def ordered_map(function, tasks, workers=None, chunk=32):
     """Yield function(task) for all tasks, in their order.
 

@@ -15,15 +15,18 @@ Nothing is padded or compressed, so that readers map the frames into memory inst
 
 import json
 import mmap
+import operator
 import os
 import re
 import shutil
+import zlib
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from graph import LAYOUTS, Layout, describe_layout, read_layout
+from torchlight.files import lock
 
 FORMAT = "skeleton store 1"
 RELEASE = 64 << 20  # bytes of a mapped store in memory after which its pages are let go
@@ -168,19 +171,24 @@ class StoreWriter:
     """Write a store, clip by clip; frames go to disk at once. A context manager.
 
     The store appears at `path` when the block ends well. If it ends with an exception, nothing is left behind and a
-    store that was there before stays. resume=True is for long conversions: what was added before an exception or a kill
-    stays in hidden files beside the store, and the next writer with the same arguments goes on from there.
+    store that was there before stays. resume is for long conversions, a list of all that is to be converted: what was
+    added before an exception or a kill stays in hidden files beside the store, and the next writer with the same
+    arguments goes on from there.
 
-    layout: a name in graph.LAYOUTS or a Layout; classes: the K names; channels: a word in CHANNELS.
+    layout: a name in graph.LAYOUTS or a Layout; classes: the K names; channels: a word in CHANNELS. Raises ValueError.
     """
 
-    def __init__(self, path, layout, classes, source, num_person=1, channels="xyz", resume=False):
+    def __init__(self, path, layout, classes, source, num_person=1, channels="xyz", resume=None):
         self.path = Path(path)
+        if channels not in CHANNELS:
+            raise ValueError(f"unknown channels {channels!r}; there are {', '.join(CHANNELS)}")
         name = layout
         if isinstance(layout, Layout):
             name = layout.name if LAYOUTS.get(layout.name) == layout else json.dumps(describe_layout(layout))
-        else:
+        elif layout in LAYOUTS:
             layout = LAYOUTS[layout]
+        else:
+            raise ValueError(f"unknown layout {layout!r}; there are {', '.join(LAYOUTS)}")
         self.attributes = {
             "format": FORMAT,
             "layout": name,
@@ -192,8 +200,9 @@ class StoreWriter:
         self.shape = (num_person, len(layout.joints), len(channels))
         self.name, self.label, self.length, self.meta, self.splits = [], [], [], {}, {}
         self._names = set()
-        self.resume = resume
-        stem = f".{self.path.name}.{'partial' if resume else os.getpid()}"
+        self.resume = resume is not None
+        self._heading = [self.attributes, *self.shape, zlib.crc32(json.dumps(resume).encode())]
+        stem = f".{self.path.name}.{'partial' if self.resume else os.getpid()}"
         self._spool_path = self.path.with_name(f"{stem}.frames")
         self._journal_path = self.path.with_name(f"{stem}.clips")
 
@@ -202,19 +211,26 @@ class StoreWriter:
         return name in self._names
 
     def __enter__(self):
+        if self.path.is_dir():
+            raise IsADirectoryError(f"{self.path} is a directory, not a file to write")
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._spool = open(self._spool_path, "ab")
+        try:
+            self._lock = lock(self._spool_path)
+        except ValueError:
+            self._spool.close()
+            raise ValueError(f"{self.path}: another process is writing it") from None
         entries, size = self._read_journal() if self.resume else ([], 0)
-        self._spool = open(self._spool_path, "ab" if entries else "wb")
         self._spool.truncate(size)
         self._journal = open(self._journal_path, "w", encoding="utf-8") if self.resume else None
-        self._write_journal([self.attributes, *self.shape])
+        self._write_journal(self._heading)
         for entry in entries:
             self._record(*entry)
         return self
 
     def _read_journal(self):
         """Clips added by an interrupted writer with the same arguments, and the bytes of their frames."""
-        if not self._journal_path.is_file() or not self._spool_path.is_file():
+        if not self._journal_path.is_file():
             return [], 0
         entries, available, size = [], self._spool_path.stat().st_size, 0
         with open(self._journal_path, encoding="utf-8") as file:
@@ -224,7 +240,7 @@ class StoreWriter:
                 except ValueError:
                     break  # the line that was being written
                 if number == 0:
-                    if entry != [self.attributes, *self.shape]:
+                    if entry != self._heading:
                         return [], 0
                     continue
                 size += 4 * entry[2] * int(np.prod(self.shape))
@@ -241,7 +257,7 @@ class StoreWriter:
 
     def add(self, name, label, keypoint, split=None, **meta):
         """Add a clip: keypoint (T, M, V, C) with T >= 1, finite; label in range, or -1 where it is not known; meta: the
-        same integers for all clips.
+        same whole numbers for all clips.
 
         split: the name, or names, of the splits it belongs to. Raises ValueError, naming the clip, and adds nothing.
         """
@@ -254,6 +270,13 @@ class StoreWriter:
         if not np.isfinite(keypoint).all():
             frame = int(np.flatnonzero(~np.isfinite(keypoint).all(axis=(1, 2, 3)))[0])
             raise ValueError(f"clip {name}: a coordinate of frame {frame} is not a finite number")
+        numbers = {"label": label, **meta}
+        for key, value in numbers.items():
+            try:
+                numbers[key] = operator.index(value)
+            except TypeError:
+                raise ValueError(f"clip {name}: {key} must be a whole number, not {value!r}") from None
+        label = numbers.pop("label")
         if not -1 <= label < self.num_class:
             raise ValueError(
                 f"clip {name}: label {label}; there are {self.num_class} classes, 0 to {self.num_class - 1}"
@@ -263,10 +286,11 @@ class StoreWriter:
         if self.name and set(meta) != set(self.meta):
             raise ValueError(f"clip {name}: has {sorted(meta)} where the clips before have {sorted(self.meta)}")
         splits = [split] if isinstance(split, str) else list(dict.fromkeys(split or []))
-        for new in set(splits) - set(self.splits):
-            check_split(new, self.splits)
+        for new in splits:
+            if new not in self.splits:
+                check_split(new, [*self.splits, *splits])
         self._spool.write(np.ascontiguousarray(keypoint).tobytes())
-        self._record(name, int(label), len(keypoint), splits, meta)
+        self._record(name, label, len(keypoint), splits, numbers)
 
     def _record(self, name, label, length, splits, meta):
         self._write_journal([name, label, length, splits, meta])
@@ -295,6 +319,8 @@ class StoreWriter:
                 self._spool_path.unlink(missing_ok=True)
                 self._journal_path.unlink(missing_ok=True)
             temporary.unlink(missing_ok=True)
+            if self._lock is not None:
+                os.close(self._lock)
 
     def _finish(self, temporary):
         if not self.name:

@@ -69,7 +69,7 @@ def _read_yaml(path, above):
         raise ValueError(f"{path}: base files include each other in a circle")
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader) or {}
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that is none, or not UTF-8
         raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path}: a config is a list of `key: value` lines")
@@ -179,25 +179,29 @@ def command_line(options, argv, description):
 
 def _from_words(words, option, name):
     """The word, the list of words or the list of lists of key=value words that argparse found, as a value."""
+
+    def value(word):
+        try:
+            return yaml.safe_load(word)
+        except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
+            raise ValueError(f"command line: {name}: {' '.join(str(error).split())}") from None
+
     if option.type is str:
         return words
-    try:
-        if option.type is list:
-            return [yaml.safe_load(word) for word in words]
-        if option.type is not dict:
-            return yaml.safe_load(words)
-        result = {}
-        for word in (word for group in words for word in group):
-            key, equals, value = word.partition("=")
-            if not equals or not key:
-                raise ValueError(f"command line: {name} takes key=value, not {word!r}")
-            value = yaml.safe_load(value)
-            for part in reversed(key.split(".")):
-                value = {part: value}
-            result = merge(result, value)
-        return result
-    except yaml.YAMLError as error:
-        raise ValueError(f"command line: {name}: {' '.join(str(error).split())}") from None
+    if option.type is list:
+        return [value(word) for word in words]
+    if option.type is not dict:
+        return value(words)
+    result = {}
+    for word in (word for group in words for word in group):
+        key, equals, text = word.partition("=")
+        if not equals or not key:
+            raise ValueError(f"command line: {name} takes key=value, not {word!r}")
+        nested = value(text)
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        result = merge(result, nested)
+    return result
 
 
 def bind(function, arguments, where, skip=()):

@@ -34,19 +34,19 @@ def replacing(path, mode="wb"):
         temporary.unlink(missing_ok=True)
 
 
-def lock(directory):
-    """Keep other processes that ask for it out of a directory; an end of this one, too, lets them in.
+def lock(path):
+    """Keep other processes that ask for it out of a directory or file; an end of this one, too, lets them in.
 
     Returns a file descriptor to close, or None where there are no such locks. Raises ValueError if one has it.
     """
     if fcntl is None:
         return None
-    handle = os.open(directory, os.O_RDONLY)
+    handle = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(handle)
-        raise ValueError(f"{directory}: another process is writing to this run") from None
+        raise ValueError(f"{path}: another process is writing to it") from None
     except OSError:  # a network's file system may know none
         os.close(handle)
         return None
@@ -69,9 +69,12 @@ def read_json(path):
 
 
 def read_names(path):
-    """Names of a text file, one a line; empty lines do not count. Raises ValueError where there is none."""
-    with open(path, encoding="utf-8") as file:
-        names = [line.strip() for line in file if line.strip()]
+    """Names of a text file, one a line; empty lines do not count. Raises ValueError naming a file without any."""
+    with open(path, encoding="utf-8-sig") as file:
+        try:
+            names = [line.strip() for line in file if line.strip()]
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}: not UTF-8 text ({error.reason})") from None
     if not names:
         raise ValueError(f"{path}: holds no names")
     return names

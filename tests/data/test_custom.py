@@ -78,6 +78,12 @@ def test_the_feeder_gives_the_numbers_that_went_in(source, kind):
     assert not store.clip(1)[:, 1].any() and y.tolist() == [1, 0]
 
 
+@pytest.mark.parametrize("heading", ["a,b,c", "0,1,2"])
+def test_headings_of_a_csv_file_are_no_frame(tmp_path, heading):
+    (tmp_path / "a.csv").write_text(f"{heading}\n0.5,1,2\n3,4,5\n")
+    np.testing.assert_array_equal(custom.read_csv(tmp_path / "a.csv"), [[0.5, 1, 2], [3, 4, 5]])
+
+
 def test_files_without_persons_or_a_key(source):
     clip = values((5, 6, 3))
     np.save(source.directory / "clips" / "a.npy", np.asfortranarray(clip))
@@ -195,14 +201,15 @@ BAD = {
     "short.csv": (b"1,2,3\n", "3 numbers in a line; a person has 6 joints x 3 = 18"),
     "ragged.csv": (b",".join([b"1"] * 18) + b"\n1,2\n", "line 2: 2 numbers; there were 18 before"),
     "word.csv": (b",".join([b"1"] * 17) + b",x\n", "line 1: 'x' is no number"),
-    "headings.csv": (b"a,b\nc,d\n1,2\n", None),
+    "headings.csv": (b"a,b\nc,d\n1,2\n", "line 2: 'c' is no number"),
+    "empty.csv": (b"a,b\n,\n1,2\n", "line 2: '' is no number"),
+    "semicolons.csv": (b"1;2\n3;4\n", "numbers are separated by commas"),
     "heading.csv": (b"a,b\n", "no frames"),
     "binary.csv": (bytes(range(256)), "not a readable .csv file"),
     "infinite.csv": (b",".join([b"inf"] * 18), "a coordinate of frame 0 is not a finite number"),
     "absent.npy": (None, "there is no such file"),
     "readme.txt": (b"", ".npy, .npz, .json, .csv are read, not .txt"),
 }  # fmt: skip
-BAD["headings.csv"] = (BAD["headings.csv"][0], "2 numbers in a line")  # headings may take several lines
 
 
 @pytest.mark.parametrize("file", BAD)
@@ -236,6 +243,7 @@ ROWS = {
     "a.npy,sit,": "split: is empty",
     "a.npy,,xsub/train": "label: is empty; a training clip has one",
     "a.npy,sit,/train": "'/train' is no name for a split",
+    "a.npy,sit,x x/y": "a split x cannot be beside the split x/y",
     "a.npy,sit,train/x": "a split train/x cannot be beside the split train",
     "good.json,sit,train": "there are two of this name",
 }
@@ -305,6 +313,7 @@ def test_a_wrong_description(source, change, message):
         ("file,labels,split\n", r"line 1: there is no column label \(nearest: labels\)"),
         ("file,label,split,split\n", "two columns have the same name"),
         ("file,label,split,my/camera\n", "'my/camera' is no name for a column"),
+        ("file,label,split,name\n", "'name' is no name for a column: .*not self, name, keypoint"),
         ("file,label,split\na.npy,sit\n", "line 2: 2 cells; there are 3 columns"),
         ("file,label,split\n", "lists no clips"),
         ("", "there is no column file"),

@@ -1,11 +1,18 @@
 """The demo data set: what it holds, that it can be made again, and that it shows people."""
 
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from data.demo import CLASSES, demo_clips
+
+ROOT = Path(__file__).parents[2]
 
 TRAIN_COUNTS = [100, 69, 48, 34, 23, 16, 11, 8, 5, 4]
 PELVIS, HEAD, ANKLES = 0, 3, (14, 18)
@@ -79,3 +86,13 @@ def test_people_do_not_float(clips):
     for _, _, keypoint, _, _ in clips:
         low = keypoint[:, 0, ANKLES, 1].min(axis=1)
         assert np.median(np.abs(low - np.median(low))) < 0.1
+
+
+def test_a_stopped_command_leaves_nothing_behind(tmp_path):
+    process = subprocess.Popen([sys.executable, ROOT / "data" / "prepare.py", "demo", "--out", tmp_path / "x.h5"])
+    while not list(tmp_path.iterdir()):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 128 + signal.SIGTERM
+    assert list(tmp_path.iterdir()) == []

@@ -12,6 +12,7 @@ def test_class_sizes():
     assert class_sizes(10, 100, 10) == [100, 77, 59, 46, 35, 27, 21, 16, 12, 10]
     assert class_sizes(10, 100, 10, "step") == [100] * 5 + [10] * 5
     assert class_sizes(5, 100, 50, "step") == [100, 100, 100, 2, 2]
+    assert class_sizes(10, 98, 49)[-1] == 2 and class_sizes(10, 49, 49)[-1] == 1  # 98 * (1 / 49) is below 2 in float64
     assert class_sizes(10, 100, 50) == [100, 64, 41, 27, 17, 11, 7, 4, 3, 2]
     # BRL, table of data sets
     assert [sum(class_sizes(60, 600, f)) for f in (10, 50, 100)] == [14142, 9150, 7892]
@@ -95,6 +96,7 @@ def test_a_split_from_a_rule_and_from_a_list(store, tmp_path, capsys):
         (["--name", "lt", "--n-max", "6", "--imbalance", "nan"], "a long tail needs"),
         (["--name", "lt", "--names", "LIST"], "either --store or --names"),
         (["--name", "lt", "--n-max", "six"], "invalid int value"),
+        (["--name", "lt", "--n-max", "6", "--imbalance", "3", "--shots", "100", "20"], "--shots takes the smaller"),
         (["--name", "test", "--n-max", "6", "--imbalance", "3"], "has a split test already"),
     ],
 )

@@ -347,6 +347,25 @@ def test_bad_files_are_named_and_the_rest_goes_on(source, capsys):
     assert "bodies a clip: 1 in 3" in printed
 
 
+def test_a_damaged_member_of_a_zip_file_is_named_and_left_out(source, tmp_path, capsys):
+    archive, name = tmp_path / "a.zip", f"{NAMES[1]}.skeleton"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for each in NAMES[:3]:
+            file.write(source / f"{each}.skeleton", f"{each}.skeleton")
+        start = file.getinfo(name).header_offset + 30 + len(name)
+    data = bytearray(archive.read_bytes())
+    data[start + 10 : start + 200] = bytes(range(190))
+    archive.write_bytes(data)
+    main(["ntu60", "--source", str(archive), "--out", str(tmp_path / "y.h5"), "--workers", "1"])
+    assert Store(tmp_path / "y.h5").name == [NAMES[0], NAMES[2]]
+    assert f"{name}: " in capsys.readouterr().out
+
+
+def test_a_number_of_processes_that_is_none(source):
+    with pytest.raises(ValueError, match="--workers must be at least 1, not 0"):
+        prepare(source, "--workers", "0")
+
+
 def test_strict_stops_at_the_first(source):
     (source / "S001C001P001R001A002.skeleton").write_text("")
     with pytest.raises(ValueError, match="A002.skeleton: the number of frames.*--strict"):
@@ -383,6 +402,17 @@ def test_a_killed_run_goes_on(source, monkeypatch, capsys):
     for name, index in expected.splits.items():
         np.testing.assert_array_equal(store.splits[name], index)
     assert sorted(path.name for path in source.parent.iterdir()) == ["raw", "x.h5"]
+
+
+def test_an_interrupted_run_of_other_clips_is_not_continued(source, tmp_path, capsys):
+    broken = source / "S003C001P001R001A001.skeleton"
+    broken.write_text("")
+    with pytest.raises(ValueError, match="--strict"):
+        prepare(source, "--strict")
+    broken.unlink()
+    (source / f"{NAMES[0]}.skeleton").unlink()
+    assert prepare(source).name == NAMES[1:3]
+    assert "interrupted run" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", ["empty", "absent", "text"])

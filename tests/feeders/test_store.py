@@ -58,7 +58,9 @@ def test_frames_are_mapped_and_never_written_back(store):
         (("x", 0, clip(0), "train"), "clip x: no frames"),
         (("x", 0, clip(2, joints=25), "train"), "clip x: shape"),
         (("x", 2, clip(2), "train"), "clip x: label 2; there are 2 classes"),
+        (("x", 0.9, clip(2), "train"), "clip x: label must be a whole number, not 0.9"),
         (("one", 0, clip(2), "train"), "clip one: there are two"),
+        (("x", 0, clip(2), ["a", "a/b"]), "a split a cannot be beside the split a/b"),
     ],
 )
 def test_a_bad_clip_is_named_and_nothing_is_left_behind(tmp_path, bad, message):
@@ -66,6 +68,34 @@ def test_a_bad_clip_is_named_and_nothing_is_left_behind(tmp_path, bad, message):
     with pytest.raises(ValueError, match=message):
         write(path, ("one", 0, clip(2), "train"), bad)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_clip_is_known_by_are_whole_numbers(tmp_path):
+    with StoreWriter(tmp_path / "x.h5", "ucla", ["a"], "test") as writer:
+        for wrong in ("P01", None, 1.5):
+            with pytest.raises(ValueError, match=f"clip one: subject must be a whole number, not {wrong!r}"):
+                writer.add("one", 0, clip(1), subject=wrong)
+        writer.add("one", np.int64(0), clip(1), subject=np.uint8(7))
+    assert Store(tmp_path / "x.h5").meta["subject"].tolist() == [7]
+
+
+def test_a_writer_that_could_write_no_store(tmp_path):
+    with pytest.raises(ValueError, match="unknown layout 'ntuu'; there are ntu, "):
+        StoreWriter(tmp_path / "x.h5", "ntuu", ["a"], "test")
+    with pytest.raises(ValueError, match="unknown channels 'xyc'; there are xyz, xy, xys"):
+        StoreWriter(tmp_path / "x.h5", "ucla", ["a"], "test", channels="xyc")
+    with pytest.raises(IsADirectoryError, match="is a directory"), StoreWriter(tmp_path, "ucla", ["a"], "test"):
+        pass
+
+
+def test_one_at_a_time_writes_what_is_continued(tmp_path):
+    arguments = (tmp_path / "x.h5", "ucla", ["a"], "test")
+    with StoreWriter(*arguments, resume=["one", "two"]) as writer:
+        writer.add("one", 0, clip(1))
+        with pytest.raises(ValueError, match="x.h5: another process is writing it"):
+            StoreWriter(*arguments, resume=["one", "two"]).__enter__()
+        writer.add("two", 0, clip(2))
+    assert Store(tmp_path / "x.h5").name == ["one", "two"] and len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_failed_rewrite_keeps_the_old_store(store):

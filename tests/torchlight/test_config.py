@@ -95,6 +95,7 @@ def test_errors_name_the_file_and_the_key(layer, message):
         (["--num-epoch"], "command line: argument --num-epoch.*expected one argument"),
         (["--model-args", "0.2"], "model_args takes key=value, not '0.2'"),
         (["--model-args", "a={"], "command line: model_args"),
+        (["--num-epoch", "2021-13-45"], "command line: num_epoch: month must be"),
         (["stray"], "unknown argument stray"),
     ],
 )
@@ -107,6 +108,7 @@ def test_errors_of_the_command_line(words, message):
     ("text", "message"),
     [
         ("a: [", "not valid YAML"),
+        ("a: 2021-13-45", "not valid YAML: month must be"),
         ("- 1\n", "a config is a list of"),
         ("base: x.yaml\n", "in a circle"),
         ("base: 3\n", "base takes a file name"),

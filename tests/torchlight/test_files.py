@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from torchlight import checkpoint
-from torchlight.files import load_pickle, read_json, replacing
+from torchlight.files import load_pickle, read_json, read_names, replacing
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path):
@@ -59,6 +59,15 @@ def test_damaged_files_are_named(tmp_path):
     (tmp_path / "x.json").write_text("{")
     with pytest.raises(ValueError, match="x.json: not valid JSON"):
         read_json(tmp_path / "x.json")
+
+
+def test_names(tmp_path):
+    (tmp_path / "bom.txt").write_bytes(b"\xef\xbb\xbfone\r\n\r\ntwo\r\n")
+    assert read_names(tmp_path / "bom.txt") == ["one", "two"]
+    for content, message in ((b"caf\xe9\n", "not UTF-8 text"), (b"\n", "holds no names")):
+        (tmp_path / "x.txt").write_bytes(content)
+        with pytest.raises(ValueError, match=f"x.txt: {message}"):
+            read_names(tmp_path / "x.txt")
 
 
 def test_checkpoints(tmp_path):

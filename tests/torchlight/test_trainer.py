@@ -240,7 +240,7 @@ def test_two_processes_do_not_write_to_one_run(tmp_path, claim):
     with Recorder(tmp_path / "run") as recorder:
         recorder.save({}, "last.pt" if claim in ("overwrite", "resume") else "mine.pt")
         held = sorted(tmp_path.rglob("*"))
-        with pytest.raises(ValueError, match="run: another process is writing to this run"):
+        with pytest.raises(ValueError, match="run: another process is writing to it"):
             Recorder(tmp_path / "run", claim)
         assert sorted(tmp_path.rglob("*")) == held
     with Recorder(tmp_path / "run", claim):
