@@ -83,7 +83,7 @@ def read_labels(path):
             if isinstance(content, np.ndarray) == (path.suffix == ".npz"):
                 raise ValueError(f"its content is not that of a {path.suffix} file")
             content = content["y_test"] if path.suffix == ".npz" else content
-            if content.ndim == 2:  # one-hot, or a column
+            if content.ndim == 2 and content.shape[1]:  # one-hot, or a column
                 content = content.argmax(axis=1) if content.shape[1] > 1 else content[:, 0]
         except (ValueError, KeyError, EOFError, BadZipFile) as error:
             raise ValueError(f"{path}: not a file of labels ({error})") from None

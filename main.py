@@ -103,6 +103,7 @@ OPTIONS = {
 UNSAVED = ("config", "phase", "resume", "overwrite")  # config.yaml leaves them to the command line that runs it again
 TRAINED = ("test", "predict", "export")  # the phases of a trained model
 PLACE = (*UNSAVED, "work_dir", "weights", "ignore_weights", "device")  # a test or a resumed run does not inherit them
+MADE_WITH = ("model", "model_args", "classifier", "loss", "loss_args")  # what the scores of weights depend on
 POST_HOC = ("tau_norm", "adjust_logits")  # what a test does to a trained classifier
 TEST_DATA = ("data_path", "modality", "feeder", "test_feeder_args")  # what decides which clips a test sees
 TESTED = ("shots", *TEST_DATA, *POST_HOC)  # what test_metrics.json keeps of the options
@@ -118,23 +119,31 @@ def main(argv):
 
 def configure(argv):
     """All options: command line > YAML > defaults. A test, prediction or export of our own weights takes what they were
-    trained with for defaults, a resumed run without --config what is in its directory. Raises ValueError.
+    trained with for defaults, and MADE_WITH from there alone; a resumed run without --config takes what is in its
+    directory. Raises ValueError.
     """
     given = command_line(OPTIONS, argv, __doc__)
-    layers, trained = [], None
-    if given.get("phase") in TRAINED and given.get("weights"):
-        saved = checkpoint.load(given["weights"])
+    layers, trained = [(given, "command line")], None
+    if given.get("config"):
+        layers.insert(0, (read_yaml(given["config"]), given["config"]))
+    asked = resolve(OPTIONS, layers)
+    if asked.phase in TRAINED and asked.weights:
+        saved = checkpoint.load(asked.weights)
         if is_ours(saved):
             trained = saved["config"]
-            layers.append((without_place(trained), given["weights"]))
-        elif not given.get("config") and not given.get("data_path"):
-            raise ValueError(f"{given['weights']} is of no run here: --config has to say what it is")
-    elif given.get("resume") and given.get("work_dir") and not given.get("config"):
-        path = Path(given["work_dir"]) / "config.yaml"
-        layers.append((without_place(read_yaml(path)), path))
-    if given.get("config"):
-        layers.append((read_yaml(given["config"]), given["config"]))
-    config = resolve(OPTIONS, [*layers, (given, "command line")])
+            inherited = {key: value for key, value in without_place(trained).items() if key != "save_score"}
+            layers.insert(0, (inherited, asked.weights))
+        elif not asked.config and not asked.data_path:
+            raise ValueError(f"{asked.weights} is of no run here: --config has to say what it is")
+    elif asked.resume and asked.work_dir and not asked.config:
+        path = Path(asked.work_dir) / "config.yaml"
+        layers.insert(0, (without_place(read_yaml(path)), path))
+    config = resolve(OPTIONS, layers)
+    for key in MADE_WITH if trained else ():
+        value, was = getattr(config, key), trained.get(key, OPTIONS[key].default)
+        if value != was and config.origin[key] == "command line":
+            raise ValueError(f"command line: {key} is {value!r}, but {config.weights} was made with {was!r}")
+        setattr(config, key, was)  # whatever a --config says of it
     if config.phase in TRAINED and config.origin["ignore_weights"] != "command line":
         config.ignore_weights = []  # a recipe leaves out what a training started without; a test takes all
     config.work_dir = config.work_dir or default_work_dir(config, trained)
@@ -178,9 +187,9 @@ def without_place(values):
 def check(config):
     """What no single option can tell. Raises ValueError."""
     shots = config.shots
-    if len(shots) != 2 or not all(isinstance(n, int) for n in shots) or shots[0] > shots[1]:
+    if len(shots) != 2 or not all(type(n) is int for n in shots) or shots[0] > shots[1]:
         raise ValueError(f"shots takes two numbers of clips, the smaller first, not {shots}")
-    if not all(isinstance(epoch, int) for epoch in config.step):
+    if not all(type(epoch) is int for epoch in config.step):
         raise ValueError(f"step takes epochs, not {config.step}")
     if config.val_ratio >= 1:
         raise ValueError(f"val_ratio must be less than 1, not {config.val_ratio}")
@@ -267,7 +276,7 @@ def make_batches(config, feeder):
     """The training batches of a feeder, by repeat, sampler and mixing."""
     repeat, mixing = config.train_feeder_args.get("repeat", 1), None
     with blame(config, "train_feeder_args"):
-        if not isinstance(repeat, int) or isinstance(repeat, bool) or repeat < 1:
+        if type(repeat) is not int or repeat < 1:
             raise ValueError(f"repeat must be a whole number from 1 on, not {repeat!r}")
     if config.mixing != "none":
         kind = MIXINGS[config.mixing]
@@ -301,16 +310,14 @@ def make_model(config, feeder):
         return FRHead(model, feeder.shape[1], config.cl_version, config.w_multi_cl_loss)
 
 
-def read_weights(model, config):
-    """Load --weights into the model and return the checkpoint. Raises ValueError naming the file."""
-    saved = checkpoint.load(config.weights)
+def read_weights(model, saved, config):
+    """Load the checkpoint that --weights names into the model. Raises ValueError naming the file."""
     try:
         left_out = load_weights(model, saved, config.ignore_weights)
     except ValueError as error:
         raise ValueError(f"{config.weights}: {error}") from None
     if left_out:
         print(f"{config.weights}: {len(left_out)} tensors keep their initial values: {', '.join(left_out[:6])}")
-    return saved
 
 
 # ---- phases
@@ -352,8 +359,10 @@ def train(config):
     early = loss.before or build_loss("cross-entropy", train_set.class_count)  # of the epochs before defer_epoch
     torch.manual_seed(counted_seed("weights", config.seed))
     model = make_model(config, train_set)
+    start = {}
     if config.weights:
-        read_weights(model, config)
+        start = checkpoint.load(config.weights)
+        read_weights(model, start, config)
     if config.freeze_backbone:
         freeze_backbone(model)
     if config.sync_bn and team.size == 1:
@@ -392,7 +401,7 @@ def train(config):
         trainer = Trainer(model, batches, criterion, evaluate_selection, recorder, config, base_lr, extra, team)
         if not saved:
             trainer.save_last()  # before any other file: what is there can be continued
-        recorder.begin(options, devices)
+        recorder.begin(options, devices, start["metrics"].get("checksum") if is_ours(start) else None)
         where = describe(devices) + (f", {team.size} processes" if team.size > 1 else "")
         recorder.log(
             f"{config.model}: {sum(p.numel() for p in model.parameters()):,} parameters on {where}\n"
@@ -422,7 +431,10 @@ def finish(config, trainer, store, test_set, test_score, counts):
     write_test(recorder, test_set.names, test_score, test_set.label, metrics, config.save_score)
     plot.curves(recorder.history, recorder.path("curves.png"))
     recorder.log(f"last epoch ({trainer.epoch}), test: {format_summary(metrics)}")
-    best = checkpoint.load(recorder.path("best.pt"))
+    path = recorder.path("best.pt")
+    if not path.is_file():  # a run may be continued elsewhere, from its last.pt alone
+        return recorder.log(f"best epoch ({trainer.best['epoch']}): {path} is not there")
+    best = checkpoint.load(path)
     if trainer.best["split"] == "test":
         recorder.log(f"best epoch ({best['epoch']}), chosen on the test clips: {format_summary(best['metrics'])}")
     else:
@@ -447,6 +459,8 @@ def load_last(config):
     """The last.pt to continue from. Raises ValueError where the run had other options."""
     path = Path(config.work_dir) / "last.pt"
     saved = checkpoint.load(path)
+    if not is_ours(saved) or "optimizer" not in saved:
+        raise ValueError(f"{path}: not what a training continues from (weights alone go to --weights)")
     for key in [key for key in OPTIONS if key not in FREE]:
         value, was = getattr(config, key), saved["config"].get(key, OPTIONS[key].default)
         if value != was:
@@ -547,13 +561,14 @@ def load_trained(config, devices):
     """
     store = Store(config.data_path)
     feeder = make_feeder(config, store, "test_feeder_args", devices[0])
+    saved = checkpoint.load(config.weights)
+    key = differing(saved, describe_store(store)) if is_ours(saved) else None
+    if key:
+        raise ValueError(f"{config.weights}: trained on other {key} than {store.path} has")
     model = make_model(config, feeder)
-    saved = read_weights(model, config)
+    read_weights(model, saved, config)
     if is_ours(saved):
         counts, epoch = saved["class_count"], saved["epoch"]
-        key = differing(saved, describe_store(store))
-        if key:
-            raise ValueError(f"{config.weights}: trained on other {key} than {store.path} has")
     elif config.phase != "test" and not config.adjust_logits:
         counts, epoch = None, None
     else:  # published weights do not say which clips they were trained on: presumably those of the config
@@ -570,8 +585,8 @@ def load_trained(config, devices):
 def profile_models(config):
     """Print size and speed of the config's model on its test clips; without data, of all models, or the one named."""
     devices = parse_device(config.device)
-    N = config.batch_size
-    print(f"batches of {N} on {describe(devices[:1])}; GFLOPs a clip, multiply and add counted as one\n")
+    where = describe(devices[:1])
+    print(f"batches of {config.batch_size} on {where}; GFLOPs a clip, multiply and add counted as one\n")
     print(f"| model | input | {' | '.join(COLUMNS)} |\n{'| --- ' * (2 + len(COLUMNS))}|")
     for name, what, model, x in [profiled(config, devices[0])] if config.data_path else zoo(config):
         figures = profile(model.to(devices[0]), x.to(devices[0]))
@@ -583,17 +598,22 @@ def profiled(config, device):
     """(name, input, model, batch) of the config."""
     feeder = make_feeder(config, Store(config.data_path), "test_feeder_args", device)
     x, _ = feeder.batch(range(min(-(-config.batch_size // feeder.num_clips), len(feeder))))
-    return config.model, " x ".join(map(str, feeder.shape)), make_model(config, feeder), x[: config.batch_size]
+    x = x[torch.arange(config.batch_size, device=x.device) % len(x)]  # of fewer clips some come again
+    return config.model, " x ".join(map(str, feeder.shape)), make_model(config, feeder), x
 
 
 def zoo(config):
     """(name, input, model, batch) of all models or the one named, with the inputs of PYSKL's and MMAction2's tables."""
-    for name in [config.model] if config.origin["model"] != "default" else MODELS:
+    one = config.origin["model"] != "default"
+    if config.model_args and not one:
+        raise ValueError("model_args are for one model: --model says which")
+    for name in [config.model] if one else MODELS:
         kind = MODELS[name]
         for layout in ("coco",) if hasattr(kind, "heat_maps") else ("coco", "ntu"):
             graph = build_graph(layout)
             shape = (17, 48, 64, 64) if hasattr(kind, "heat_maps") else (3, 100, graph.num_point, 2)
-            model = build_model(name, 60, 2, graph)
+            with blame(config, "model_args"):
+                model = build_model(name, 60, 2, graph, config.classifier, **config.model_args)
             yield name, f"{layout} {' x '.join(map(str, shape))}", model, torch.randn(config.batch_size, *shape)
 
 

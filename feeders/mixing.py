@@ -72,7 +72,7 @@ class Mixup:
     """
 
     def __init__(self, graph, class_count, alpha=1.0, double: bool = False):
-        expect(alpha > 0, "alpha", "above 0", alpha)
+        expect(alpha >= 0.01, "alpha", "at least 0.01", alpha)  # of less a double has no draws left
         self.alpha, self.double = alpha, double
 
     def __call__(self, x, label, rng, epoch=0):
@@ -94,8 +94,10 @@ class Mixup:
         if self.alpha == 1:
             return torch.rand(N, generator=rng, device=device)
         # Beta(a, a) from two draws of Gamma(a), as torch.distributions has it, which takes no generator
-        gamma = torch._standard_gamma(torch.full((2, N), self.alpha, device=device), generator=rng)
-        return gamma[0] / gamma.sum(dim=0)
+        # in double precision, since of a small alpha both may be too small for float32.
+        alpha = torch.full((2, N), self.alpha, dtype=torch.float64, device=device)
+        gamma = torch._standard_gamma(alpha, generator=rng)
+        return (gamma[0] / gamma.sum(dim=0)).float()
 
     def label_shares(self, label, other, share):
         return share

@@ -2,6 +2,8 @@
 
 import torch
 
+from torchlight.errors import expect
+
 
 def linspace_frames(clips, rng, length=52):
     """`length` frames at equal distances from the first to the last, rounded down (CTR-GCN, NW-UCLA test)."""
@@ -32,6 +34,7 @@ def uniform_frames(clips, rng, length=64, num_clips=1, seed: int | None = None):
     N, n = len(clips), clips.length[:, None, None]  # N, 1, 1
     rows, device = N, clips.device
     if seed is not None:  # on the CPU, so that every device draws the same
+        expect(0 <= seed < 2**63, "uniform_frames: seed", "a whole number from 0 to 2^63 - 1", seed)
         rng, rows, device = torch.Generator().manual_seed(seed), 1, "cpu"
     draw = torch.rand(rows, num_clips, length + 1, generator=rng, device=device).to(clips.device)
     start = torch.rand(rows, num_clips, 1, generator=rng, device=device).to(clips.device)

@@ -119,6 +119,7 @@ class CTRBlock(nn.Module):
     def __init__(self, in_channels, out_channels, A, stride, residual, tcn_relu):
         super().__init__()
         self.gcn = CTRGraphConv(in_channels, out_channels, A)
+        self.tcn_relu = tcn_relu
         self.tcn = MultiScaleTemporalConv(out_channels, out_channels, stride, relu=tcn_relu)
         self.residual = shortcut(in_channels, out_channels, stride) if residual else None
         if isinstance(self.residual, ConvNorm):
@@ -126,6 +127,8 @@ class CTRBlock(nn.Module):
 
     def forward(self, x):
         y = self.tcn(self.gcn(x))
+        if self.tcn_relu:  # its gradient needs y as it is
+            return y if self.residual is None else (y + self.residual(x)).relu_()
         return (y if self.residual is None else y.add_(self.residual(x))).relu_()
 
 

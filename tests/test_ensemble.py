@@ -243,6 +243,12 @@ def test_pickled_labels_that_are_not_sound(streams, content, message):
         main(["--joint-dir", str(streams[0] / "joint"), "--label", str(path)])
 
 
+def test_labels_of_no_columns(streams):
+    np.save(streams[0] / "l.npy", np.zeros((6, 0)))
+    with pytest.raises(ValueError, match="l.npy: not whole numbers"):
+        main(["--joint-dir", str(streams[0] / "joint"), "--label", str(streams[0] / "l.npy")])
+
+
 @pytest.mark.parametrize(("suffix", "other"), [(".npz", ".npy"), (".npy", ".npz")])
 def test_labels_with_the_suffix_of_another_form(streams, suffix, other):
     path = streams[0] / f"l{suffix}"

@@ -112,6 +112,41 @@ def test_a_test_takes_the_options_of_its_weights(config, tmp_path):
     assert not same(trained, scores(work / "test-last-joint-test")) and same(trained, scores(work))
 
 
+def test_options_of_a_test_may_stand_in_the_yaml(config, tmp_path):
+    work = tmp_path / "run"
+    run(config, work, "--modality", "bone")
+    other, path = tmp_path / "other", tmp_path / "test.yaml"
+    asked = {"base": str(config), "phase": "test", "weights": str(work / "runs.pt"), "work_dir": str(other)}
+    path.write_text(yaml.safe_dump(asked))
+    main(["--config", str(path)])
+    assert same(scores(work), scores(other))
+
+
+def test_what_weights_were_made_with_stays(config, tmp_path):
+    """Another loss would scale the scores, another argument of the model could change them; a config may have them."""
+    work = tmp_path / "run"
+    run(config, work, "--model-args", "tcn_relu=true")
+    trained, test = scores(work), ["--phase", "test", "--weights", str(work / "runs.pt")]
+    for words, message in (
+        (["--loss", "ldam"], "loss is 'ldam', but .*runs.pt was made with 'cross-entropy'"),
+        (["--model-args", "tcn_relu=false"], "model_args is .*, but .*runs.pt was made with"),
+        (["--model", "stgcn"], "model is 'stgcn', but .*runs.pt was made with 'ctrgcn'"),
+    ):
+        with pytest.raises(ValueError, match=f"command line: {message}"):
+            main([*test, *words])
+    content = yaml.safe_load(config.read_text()) | {"loss": "ldam", "model_args": {"base_channels": 16}}
+    (tmp_path / "ldam.yaml").write_text(yaml.safe_dump(content))
+    main([*test, "--config", str(tmp_path / "ldam.yaml")])
+    assert same(trained, scores(work))
+
+
+def test_a_test_writes_scores_though_the_run_did_not(config, tmp_path):
+    run(config, tmp_path / "run", "--save-score", "false")
+    assert not (tmp_path / "run" / "test_score.pkl").exists()
+    main(["--phase", "test", "--weights", str(tmp_path / "run" / "runs.pt")])
+    assert len(scores(tmp_path / "run")) == 8
+
+
 def test_a_test_on_other_clips_leaves_the_runs_results_alone(config, tmp_path):
     work = tmp_path / "run"
     run(config, work, "--num-epoch", "1")
@@ -348,6 +383,14 @@ def test_profile_of_one_model(capsys):
     main(["--phase", "profile", "--model", "shiftgcn", "--batch-size", "1", "--device", "cpu"])
     rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| shiftgcn")]
     assert [row[1].split()[0] for row in rows] == ["coco", "ntu"]
+    words = ["--phase", "profile", "--model", "stgcn++", "--batch-size", "1", "--device", "cpu", "--model-args"]
+    main([*words, "base_channels=8"])
+    rows = [line.split(" | ")[2] for line in capsys.readouterr().out.splitlines() if "stgcn++" in line]
+    assert len(rows) == 2 and all(int(number.replace(",", "")) < 100_000 for number in rows)
+    with pytest.raises(ValueError, match="model_args: .*base_chanels"):
+        main([*words, "base_chanels=8"])
+    with pytest.raises(ValueError, match="model_args are for one model"):
+        main(["--phase", "profile", "--device", "cpu", "--model-args", "base_channels=8"])
 
 
 def test_profile_of_a_config(config, tmp_path, capsys):
@@ -516,6 +559,8 @@ def test_resume_refuses_clips_that_have_changed(config, tmp_path, tiny_store):
             r"mixing_args: .*unknown key kapa \(nearest: kappa\)",
         ),
         (["--shots", "100", "20"], "shots takes two numbers"),
+        (["--shots", "true", "3"], "shots takes two numbers"),
+        (["--step", "true"], "step takes epochs"),
         (["--cuda-graphs", "--device", "cpu"], "cuda_graphs works on one GPU"),
         (["--step", "ten"], "step takes epochs"),
         (["--optimizer", "Adam"], "nesterov needs the optimizer SGD"),
@@ -562,7 +607,38 @@ def test_a_directory_in_use(config, tmp_path):
 def test_weights_that_do_not_fit(config, tmp_path):
     run(config, tmp_path / "a", "--num-epoch", "1")
     with pytest.raises(ValueError, match=r"runs.pt: .*of another shape: blocks.0"):
-        main(["--phase", "test", "--weights", str(tmp_path / "a" / "runs.pt"), "--model-args", "base_channels=16"])
+        weights = str(tmp_path / "a" / "runs.pt")
+        run(config, tmp_path / "b", "--weights", weights, "--model-args", "base_channels=16")
+    assert not (tmp_path / "b").exists()
+
+
+def test_what_no_training_continues_from(config, tmp_path):
+    work = tmp_path / "run"
+    run(config, work)
+    last, environment = (work / "last.pt").read_bytes(), (work / "env.json").read_text()
+    for content in (checkpoint.load(work / "runs.pt"), {}):
+        checkpoint.save(content, work / "last.pt")
+        with pytest.raises(ValueError, match="last.pt: not what a training continues from"):
+            run(config, work, "--resume")
+    (work / "last.pt").write_bytes(last)
+    (work / "env.json").write_text("[]")
+    with pytest.raises(ValueError, match="env.json: not the environment of a run"):
+        run(config, work, "--resume")
+    (work / "env.json").write_text(environment)
+    run(config, work, "--resume")
+
+
+def test_last_pt_alone_is_enough_to_continue(config, tmp_path):
+    run(config, tmp_path / "run")
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for name in ("last.pt", "config.yaml"):
+        shutil.copy(tmp_path / "run" / name, moved)
+    main(["--resume", "--work-dir", str(moved)])
+    assert same(scores(tmp_path / "run"), scores(moved)) and "best.pt is not there" in (moved / "log.txt").read_text()
+    (moved / "last.pt").unlink()
+    with pytest.raises(ValueError, match=r"already holds a run \(.*\); --overwrite starts it anew"):
+        run(config, moved)
 
 
 def test_one_line_and_exit_status_2(config, tmp_path):

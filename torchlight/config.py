@@ -49,6 +49,8 @@ def convert(value, option, name, where):
         value = str(value)
     if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
         raise ValueError(f"{where}: {name} must be of type {wanted.__name__}, not {given!r}")
+    if wanted is dict and not all(isinstance(key, str) for key in value):
+        raise ValueError(f"{where}: {name} takes names and their values, not {given!r}")
     if wanted is float and not math.isfinite(value):
         raise ValueError(f"{where}: {name} must be a finite number, not {given!r}")
     if option.choices and value not in option.choices:

@@ -5,7 +5,8 @@ import traceback
 
 
 def guarded(main):
-    """Run main(argv) and exit. Bad input (ValueError, OSError) prints one line and exits with 2, Ctrl-C with 130.
+    """Run main(argv) and exit. Bad input (ValueError, OSError, or what asks for more memory than there is) prints one
+    line and exits with 2, Ctrl-C with 130.
 
     A training that diverged (FloatingPointError) prints one line and exits with 1; so does any other exception, a fault
     of the program. An exception that passed through a Recorder left its traceback in that run's log (its
@@ -18,7 +19,7 @@ def guarded(main):
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 130
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, MemoryError, FloatingPointError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         status = 1 if isinstance(error, FloatingPointError) else 2
     except Exception as error:

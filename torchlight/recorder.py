@@ -48,8 +48,9 @@ class Recorder:
             present = [path for pattern in RUN_FILES for path in self.directory.glob(pattern)]
             run = [path.name for path in present if path.name != "log.txt"]  # that alone is of one that never began
             if run and claim == "new":
+                resume = "--resume continues it, " if "last.pt" in run else ""
                 raise ValueError(
-                    f"{directory} already holds a run ({run[0]}); --resume continues it, "
+                    f"{directory} already holds a run ({run[0]}); {resume}"
                     "--overwrite starts it anew, --work-dir takes another place"
                 )
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -70,9 +71,10 @@ class Recorder:
         with open(self.path("log.txt"), "a", encoding="utf-8") as file:
             file.write(f"[{time.strftime('%Y-%m-%d %H:%M:%S')}] {message}\n")
 
-    def begin(self, config, devices):
+    def begin(self, config, devices, start=None):
         """config.yaml: every option of this run; it runs again as it is. env.json: versions, device, git commit and
-        command line; of each time it was resumed, too, under `resumed`.
+        command line; of each time it was resumed, too, under `resumed`. start: the checksum of the weights, of another
+        run, that it started from.
         """
         if not self.writes:
             return
@@ -81,7 +83,11 @@ class Recorder:
         now, path = environment(devices), self.path("env.json")
         if self.resumed and path.is_file():
             began = read_json(path)
+            if not isinstance(began, dict):
+                raise ValueError(f"{path}: not the environment of a run; without the file it can be continued")
             now = began | {"resumed": [*began.get("resumed", []), now]}
+        elif start is not None:
+            now["start"] = start
         write_json(path, now)
 
     def save(self, state, name):

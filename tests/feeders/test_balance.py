@@ -10,6 +10,7 @@ def test_tail_is_decided_by_count_not_by_index():
     assert np.flatnonzero(tail_classes(np.array(UCLA_LT))).tolist() == [6, 7, 8, 9]
     assert np.flatnonzero(tail_classes(np.array(UCLA_LT[::-1]))).tolist() == [0, 1, 2, 3]
     assert np.flatnonzero(tail_classes(np.array([5, 1, 9]))).tolist() == [1]
+    assert [tail_classes(np.arange(K)).sum() for K in (8, 10, 11)] == [4, 4, 5]  # K - 2 * (K // 3)
     assert tail_classes(np.arange(60)).sum() == 20 and np.flatnonzero(tail_classes(np.ones(6))).tolist() == [4, 5]
 
 

@@ -110,8 +110,15 @@ def test_a_batch_of_one_is_not_mixed(kind):
     assert torch.equal(x, batch(1)) and target.share.tolist() == [1]
 
 
+@pytest.mark.parametrize("alpha", [0.01, 0.2, 1.0, 2.0])
+def test_shares_are_drawn_from_beta(alpha):
+    share = Mixup(NTU, [1], alpha=alpha).draw_shares(100_000, rng(), "cpu")
+    assert share.mean().item() == pytest.approx(0.5, abs=0.01) and share.dtype == torch.float32
+    assert share.var().item() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.02)  # of Beta(alpha, alpha)
+
+
 def test_bad_arguments_of_mixup():
-    with pytest.raises(ValueError, match="alpha must be above 0"):
+    with pytest.raises(ValueError, match="alpha must be at least 0.01"):
         Mixup(NTU, [1], alpha=0.0)
     with pytest.raises(ValueError, match="kappa must be at least 1"):
         Remix(NTU, [1], kappa=0.5)

@@ -72,6 +72,18 @@ def test_uniform_test_clips_do_not_depend_on_the_batch():
     assert len(sampled(alone).unique(dim=0)) > 5
 
 
+def test_samples_of_a_clip_shorter_than_their_number_start_at_every_frame():
+    clips = numbered(5)
+    uniform_frames(clips, rng(), length=8, num_clips=10, seed=0)
+    assert sampled(clips)[:, 0].tolist() == [i % 5 for i in range(10)]
+
+
+def test_a_seed_that_is_none():
+    for seed in (-1, 2**63):
+        with pytest.raises(ValueError, match="uniform_frames: seed must be a whole number from 0"):
+            uniform_frames(numbered(5), rng(), length=8, seed=seed)
+
+
 def test_training_draws_differ_from_clip_to_clip():
     clips = numbered(500, 500)
     uniform_frames(clips, rng(), length=64)

@@ -30,6 +30,23 @@ def test_forward_and_backward(name, layout, persons):
     assert without == []
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("stgcn", {"tcn_drop_out": 0.5}),
+        ("agcn", {"relation": "softmax", "norm": "VC"}),
+        ("shiftgcn", {"joint_shift": True}),
+        ("msg3d", {"num_gcn_scales": 8, "num_g3d_scales": 8}),
+        ("ctrgcn", {"tcn_relu": True}),
+        ("dgstgcn", {"subset_wise": True}),
+    ],
+)
+def test_variants_have_gradients(name, arguments):
+    model = build_model(name, 4, 1, build_graph("ucla"), base_channels=8, drop_out=0.5, **arguments)
+    torch.nn.functional.cross_entropy(model(clips(3, 20)), torch.tensor([0, 1, 2])).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
 @pytest.mark.parametrize("name", SKELETON_MODELS)
 def test_mixed_precision(name):
     model = build_model(name, 4, 1, build_graph("ucla"), base_channels=8)
