@@ -10,6 +10,7 @@ import numpy as np
 from graph import build_graph
 from torchlight.files import replacing
 
+plt.rcParams["text.parse_math"] = False  # names of classes are no formulas
 COLORS = ("#4a5568", "#2b6cb0", "#dd6b20", "#2b6cb0", "#dd6b20")  # trunk, left arm, right arm, left leg, right leg
 
 

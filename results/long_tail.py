@@ -4,8 +4,9 @@
 
 The config is the recipe that all methods share, a plain one; config/methods.yaml says what each changes in it. Methods
 get the same number of batches, to half an epoch: one whose epochs are longer gets fewer of them. Run directories are
-OUT/METHOD/MODALITY-SEED; a run that was stopped is continued, and one that is done stays. Several modalities are
-fused as well. Options of main.py that follow go to all runs: --num-epoch 8 --device cpu.
+OUT/METHOD/MODALITY-SEED; a run that was stopped is continued, and one that is done stays. OUT/table.md has all that is
+done there. Several modalities are fused as well, in a table of their own, of the seeds that have all of them. Options
+of main.py that follow go to all runs: --num-epoch 8 --device cpu.
 """
 
 import argparse
@@ -186,11 +187,14 @@ class Run:
         if not self.result.is_file():
             return False
         test = "--phase" in self.words
-        before = self.before  # it may be gone: the result remains
-        if before and before.is_file() and before.stat().st_mtime > self.result.stat().st_mtime:
+        tested, began = self.result, self.directory / "env.json"  # which know what weights they are of
+        of = read_json(tested).get("checksum") if test else read_json(began).get("start") if began.is_file() else None
+        tested = self.before and self.before.with_name("test_metrics.json")  # the weights may be gone
+        now = read_json(tested).get("checksum") if tested and tested.is_file() else None
+        if None not in (of, now) and of != now:
             if test:
                 return False
-            raise ValueError(f"{self.directory} holds a run that is older than {before}: remove it")
+            raise ValueError(f"{self.directory} holds a run that started from weights before {self.before}: remove it")
         if test:  # to configure it would take the weights
             was, keys, now = read_json(self.result), program.POST_HOC, command_line(program.OPTIONS, self.words, "")
         else:
@@ -208,6 +212,9 @@ class Run:
     def carry_out(self):
         """Run it, or continue it if it was stopped. Returns whether it ended well."""
         words = self.words
+        if self.before and not self.before.is_file():
+            print(f"{self.directory}: it starts from {self.before}, which is not there", flush=True)
+            return False
         if "--phase" not in words and (self.directory / "last.pt").is_file():
             words = [*without(words, "--weights", "--ignore-weights"), "--resume"]
         elif "--phase" in words and self.result.is_file():  # of weights that are no longer there
@@ -260,20 +267,23 @@ def collect(benchmark, runs, methods, modalities, seeds):
         for modality in modalities:
             of_seed = {seed: runs.get((seed, method, modality)) for seed in seeds}
             done[modality] = {seed: run.directory for seed, run in of_seed.items() if run}
-            rows[f"{method}, {modality}"] = [read_metrics(directory) for directory in done[modality].values()]
+        whole = [seed for seed in seeds if all(seed in of_seed for of_seed in done.values())]
+        for modality, of_seed in done.items():  # beside fused streams those of the same seeds
+            rows[f"{method}, {modality}"] = [read_metrics(of_seed[seed]) for seed in whole or of_seed]
         if len(modalities) > 1:
-            whole = [seed for seed in seeds if all(seed in of for of in done.values())]
-            rows[f"{method}, {len(modalities)} streams"] = [
-                fuse(benchmark.directory / slug(method), {m: done[m][seed] for m in modalities}, seed) for seed in whole
-            ]
+            place = benchmark.directory / slug(method)
+            fused = [fuse(place, {modality: done[modality][seed] for modality in modalities}, seed) for seed in whole]
+            rows[f"{method}, {len(modalities)} streams"] = [metrics for metrics in fused if metrics]
     return {name: runs for name, runs in rows.items() if runs}
 
 
 def fuse(directory, streams, seed):
-    """The metrics of streams {modality: run directory}, fused."""
+    """The metrics of streams {modality: run directory}, fused; None, and a word, where there are no scores to fuse."""
     out = directory / f"fused-{'-'.join(streams)}-{seed}"
     if not any((place / "test_score.pkl").is_file() for place in streams.values()):
-        return read_metrics(out)  # results outlive the scores
+        if (out / "ensemble_metrics.json").is_file():
+            return read_metrics(out)  # results outlive the scores
+        return print(f"{out}: its streams have no test_score.pkl to fuse")
     words = [word for modality, place in streams.items() for word in (f"--{modality}-dir", str(place))]
     preset = next((name for name, weights in ensemble.PRESETS.items() if set(weights) == set(streams)), None)
     with contextlib.redirect_stdout(io.StringIO()):
@@ -290,8 +300,11 @@ def environments(directories):
     return f"{', '.join(devices)}; PyTorch {', '.join(sorted({run['torch'] for run in found}))}; {when}"
 
 
-def report(benchmark, rows, commands, directories):
-    """Print the table; write it, with the commands, and the picture of the first row and the three best others."""
+def report(benchmark, rows, commands, directories, ending):
+    """Print the table; write it, with the commands, and the picture of the first row and the three best others.
+
+    ending: of the files' names.
+    """
     config, first = benchmark.config, next(iter(rows.values()))[0]
     seeds = sorted({len(runs) for runs in rows.values()})
     lines = [
@@ -303,13 +316,13 @@ def report(benchmark, rows, commands, directories):
         *table(rows),
     ]
     print("\n".join(lines))
-    with replacing(benchmark.directory / "table.md", "w") as file:
+    with replacing(benchmark.directory / f"table{ending}.md", "w") as file:
         file.write("\n".join([*lines, "", "Commands of the first seed:", "", "```", *map(str, commands), "```", ""]))
     means = {name: mean_metrics(runs) for name, runs in rows.items()}
     baseline, *others = means
     best = sorted(others, key=lambda name: -means[name]["mean_class"])[:3]
     shown = {name: means[name] for name in (baseline, *best)}
-    plot.per_class(shown, benchmark.store.classes, benchmark.directory / "per_class.png")
+    plot.per_class(shown, benchmark.store.classes, benchmark.directory / f"per_class{ending}.png")
 
 
 def main(argv):
@@ -325,26 +338,44 @@ def main(argv):
     seeds, modalities = (list(dict.fromkeys(values)) for values in (arguments.seeds, arguments.modalities))
     if min(seeds) < 0:
         raise ValueError(f"--seeds takes numbers from 0 on, not {min(seeds)}")
-    methods = read_methods(METHODS, arguments.methods)
+    wanted, methods = read_methods(METHODS, arguments.methods), read_methods(METHODS)
     given = command_line(program.OPTIONS, words, "")
     benchmark = Benchmark(arguments.config, given, directory)
+    there = re.compile(rf"({'|'.join(modalities)})-([0-9]+)$")
+    found = [there.match(path.name) for path in directory.glob("*/*-*")]
+    all_seeds = sorted({*seeds, *(int(match[2]) for match in found if match)})
     runs = {
         (seed, method, modality): benchmark.run(method, changes, modality, seed)
-        for seed in seeds  # a whole table for the first seed comes first
+        for seed in all_seeds
         for method, changes in methods.items()
         for modality in modalities
     }
+    for run in runs.values():
+        run.done()  # what is there of other options is said before anything is run
     failed = []
-    for run in runs.values() if not arguments.table_only else ():
-        if not run.done() and not run.carry_out():
-            failed.append(run.directory)  # the others do not wait for it
+    # a whole table for the first seed comes first
+    for key in [(seed, method, modality) for seed in seeds for method in wanted for modality in modalities]:
+        if not arguments.table_only and not runs[key].done() and not runs[key].carry_out():
+            failed.append(runs[key].directory)  # the others do not wait for it
+    # The table has the methods wanted and all others that are there in these streams: it loses none of before.
     done = {key: run for key, run in runs.items() if run.done()}
-    rows = collect(benchmark, done, methods, modalities, seeds)
-    trouble = f"main.py ended with an error in {', '.join(map(str, failed))}; log.txt says why" if failed else ""
+    whole = {
+        method
+        for method in methods
+        for seed in all_seeds
+        if all((seed, method, modality) in done for modality in modalities)
+    }
+    shown = [method for method in methods if method in whole or method in wanted]
+    done = {key: run for key, run in done.items() if key[1] in shown}
+    rows = collect(benchmark, done, shown, modalities, all_seeds)
+    trouble = f"no result in {', '.join(map(str, failed))}: what main.py printed says why" if failed else ""
     if not rows:
         raise ValueError(trouble or f"{directory} holds no results of these methods yet")
-    commands = [run for (seed, *_), run in runs.items() if seed == seeds[0]]
-    report(benchmark, rows, commands, [run.directory for run in done.values()])
+    commands = {}
+    for (_, *key), run in done.items():
+        commands.setdefault(tuple(key), run)
+    ending = "" if modalities == ["joint"] else "-" + "-".join(modalities)
+    report(benchmark, rows, commands.values(), [run.directory for run in done.values()], ending)
     if trouble:
         raise ValueError(trouble)
 

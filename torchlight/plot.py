@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from .files import replacing
 
+plt.rcParams["text.parse_math"] = False  # names of classes are no formulas
 BLUE, ORANGE, GREY = "#2b6cb0", "#dd6b20", "#d5dbe3"
 
 

@@ -75,6 +75,12 @@ def test_every_method_is_a_valid_run(recipe, tmp_path):
     assert configured("Shap-Mix", "joint", 1).base_lr == pytest.approx(0.1)
 
 
+def table_of(text):
+    """The rows of a table.md, or of its text."""
+    lines = (text if isinstance(text, str) else text.read_text()).splitlines()
+    return [line for line in lines if line.startswith("| ")]
+
+
 def test_runs_what_is_missing_and_writes_the_table(recipe, tmp_path, in_process):
     out = tmp_path / "out"
     methods = ["cross-entropy", "reverse sampling", "logit adjustment in the test", "classifier re-training"]
@@ -89,7 +95,8 @@ def test_runs_what_is_missing_and_writes_the_table(recipe, tmp_path, in_process)
     assert len(in_process) == 5 and in_process[0].endswith("reverse-sampling/joint-1 --resume")
     text = (out / "table.md").read_text()
     rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
-    assert [row.split("|")[1].strip() for row in rows[1:]] == [f"{name}, joint" for name in methods]
+    named = [row.split("|")[1].strip().removesuffix(", joint") for row in rows[1:]]
+    assert named == [name for name in read_methods(long_tail.METHODS) if name in methods]
     assert all("±" in row for row in rows[1:]) and "number of seeds: 2." in text and "6 batches of 4 clips" in text
     assert text.count("python main.py") == 4 and (out / "per_class.png").stat().st_size > 5000
     crt = json.loads((out / "classifier-re-training" / "joint-1" / "test_metrics.json").read_text())
@@ -114,12 +121,26 @@ def test_runs_what_is_missing_and_writes_the_table(recipe, tmp_path, in_process)
     assert (out / "table.md").read_text() == text
     kept.rename(weights)
 
-    # what comes after a run that was made again is made again, or asks for it
-    shutil.copy(out / "cross-entropy" / "joint-2" / "runs.pt", out / "cross-entropy" / "joint-1" / "runs.pt")
+    # a table loses nothing to a series of fewer methods and seeds, nor to one of other streams
+    long_tail.main([*words[:-1], "--methods", "cross-entropy"])
+    long_tail.main([*words[:-1], "--methods", "cross-entropy", "--modalities", "bone"])
+    assert table_of(out / "table.md") == table_of(text)
+    assert [row.split(",")[0] for row in table_of(out / "table-bone.md")[2:]] == ["| cross-entropy"]
+
+    # what was written again without a change is no other run; what comes after one that was made again is, too
+    again = ["--resume", "--work-dir", str(out / "cross-entropy" / "joint-1")]
+    program.main(again)
     in_process.clear()
-    with pytest.raises(ValueError, match="classifier-re-training/joint-1 holds a run that is older than .*runs.pt"):
+    long_tail.main(words)
+    assert in_process == []
+    for name in ("runs.pt", "test_metrics.json"):
+        shutil.copy(out / "cross-entropy" / "joint-2" / name, out / "cross-entropy" / "joint-1" / name)
+    crt = "classifier-re-training/joint-1"
+    with pytest.raises(ValueError, match=f"{crt} holds a run that started from weights before .*runs.pt: remove it"):
         long_tail.main(words)
-    assert len(in_process) == 1 and "--adjust-logits" in in_process[0]
+    shutil.rmtree(out / crt)
+    long_tail.main(words)
+    assert len(in_process) == 2 and "--adjust-logits" in in_process[0] and "--freeze-backbone" in in_process[1]
     again = [out / "logit-adjustment-in-the-test" / f"joint-{seed}" / "test_metrics.json" for seed in (1, 2)]
     one, two = (json.loads(path.read_text()) for path in again)
     assert one["checksum"] == two["checksum"] and one["loss"] == two["loss"]
@@ -132,11 +153,29 @@ def test_streams_are_fused(recipe, tmp_path, in_process, capsys):
     assert "| cross-entropy, 2 streams |" in capsys.readouterr().out
     fused = json.loads((out / "cross-entropy" / "fused-joint-bone-1" / "ensemble_metrics.json").read_text())
     assert fused["weights"] == {"joint": 1, "bone": 1}
-    text = (out / "table.md").read_text()
+    text = (out / "table-joint-bone.md").read_text()
     for path in out.rglob("test_score.pkl"):
         path.unlink()
     long_tail.main([*words, "--out", str(out), "--num-epoch", "1", "--table-only"])
-    assert (out / "table.md").read_text() == text
+    assert (out / "table-joint-bone.md").read_text() == text
+    shutil.rmtree(out / "cross-entropy" / "fused-joint-bone-1")
+    long_tail.main([*words, "--out", str(out), "--num-epoch", "1"])
+    assert "fused-joint-bone-1: its streams have no test_score.pkl to fuse" in capsys.readouterr().out
+    assert [row.split(" | ")[0] for row in table_of(out / "table-joint-bone.md")[2:]] == [
+        f"| cross-entropy, {modality}".ljust(len("| cross-entropy, joint")) for modality in ("joint", "bone")
+    ]
+
+
+def test_what_starts_from_weights_that_are_gone(recipe, tmp_path, in_process, capsys):
+    out = tmp_path / "out"
+    words = ["--config", recipe, "--seeds", "1", "--out", str(out), "--num-epoch", "1", "--methods"]
+    long_tail.main([*words, "cross-entropy"])
+    (out / "cross-entropy" / "joint-1" / "runs.pt").unlink()
+    in_process.clear()
+    with pytest.raises(ValueError, match="no result in .*tau-normalised-classifier/joint-1: what"):
+        long_tail.main([*words, "tau-normalised classifier"])
+    assert "it starts from" in capsys.readouterr().out and in_process == []
+    assert "cross-entropy, joint" in (out / "table.md").read_text()
 
 
 def test_words_of_options():
@@ -236,11 +275,11 @@ def test_a_run_that_fails_is_said_and_the_others_go_on(recipe, tmp_path, monkeyp
     monkeypatch.setattr(long_tail, "METHODS", tmp_path / "methods.yaml")
     out = tmp_path / "out"
     words = ["--config", recipe, "--seeds", "1", "--out", str(out), "--num-epoch", "2"]
-    with pytest.raises(ValueError, match="main.py ended with an error in .*diverging/joint-1; log.txt says why"):
+    with pytest.raises(ValueError, match="no result in .*diverging/joint-1: what main.py printed says why"):
         long_tail.main(words)
     assert "loss is" in (out / "diverging" / "joint-1" / "log.txt").read_text()
     assert "plain, joint" in (out / "table.md").read_text() and "diverging, joint" not in (out / "table.md").read_text()
-    with pytest.raises(ValueError, match="ended with an error in .*diverging"):
+    with pytest.raises(ValueError, match="no result in .*diverging"):
         long_tail.main([*words, "--methods", "diverging"])
 
 

@@ -16,7 +16,7 @@ def drawn(path):
 
 
 def test_pictures(tmp_path):
-    names = [f"class {c}" for c in range(8)]
+    names = ["pay $x_{$", *(f"class {c}" for c in range(1, 8))]
     plot.confusion(metrics(8), names, tmp_path / "a.png")
     plot.per_class({"one": metrics(8), "other": metrics(8, 1)}, names, tmp_path / "b.png")
     plot.confusion(metrics(120), list(map(str, range(120))), tmp_path / "c.png")
