@@ -80,6 +80,7 @@ def test_yaml_numbers_without_a_dot_are_numbers():
         ({"nesterov": "yes please"}, "nesterov must be of type bool"),
         ({"optimizer": "sgd"}, r"optimizer must be one of SGD, Adam, not 'sgd'"),
         ({"model_args": [1]}, "model_args must be of type dict"),
+        ({"model_args": {1: 2}}, "model_args takes names and their values"),
     ],
 )
 def test_errors_name_the_file_and_the_key(layer, message):
