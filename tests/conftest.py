@@ -13,6 +13,13 @@ from feeders import StoreWriter
 
 torch.set_num_threads(1)  # the networks of the tests are small: several threads would wait for each other
 
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Weights and clips of a test do not depend on the tests before it."""
+    torch.manual_seed(0)
+
+
 # Real clips and reference outputs are no part of the repository; tests that need them are skipped without them.
 REFERENCE = Path(os.environ.get("REFERENCE_DATA", Path(__file__).parents[2] / "shared"))
 
