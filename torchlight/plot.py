@@ -88,7 +88,8 @@ def per_class(results, classes, path):
     rotation, fontsize = (30, 9) if K <= 30 else (90, max(4, 400 / K))
     axes.set_xticks(range(K), [classes[c] for c in order], rotation=rotation, ha="right", fontsize=fontsize)
     axes.set(ylabel="accuracy, %", ylim=(0, 105), xlim=(-0.6, K - 0.4))
-    columns = len(results) if sum(map(len, results)) <= 80 else 2
+    fits = sum(len(name) + 13 for name in results) <= 13 * figure.get_figwidth()  # letters an inch
+    columns = len(results) if fits else 2
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=columns, frameon=False, title="mean over classes")
     _save(figure, path)
 
