@@ -6,11 +6,12 @@ from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
 
+from torchlight.errors import expect
+
 
 def check_workers(workers):
     """Raise ValueError for a number of processes, or None, that is none."""
-    if workers is not None and workers < 1:
-        raise ValueError(f"--workers must be at least 1, not {workers}")
+    expect(workers is None or workers >= 1, "--workers", "at least 1", workers)
 
 
 def ordered_map(function, tasks, workers=None, chunk=32):

@@ -187,10 +187,9 @@ class Run:
         if not self.result.is_file():
             return False
         test = "--phase" in self.words
-        tested, began = self.result, self.directory / "env.json"  # which know what weights they are of
-        of = read_json(tested).get("checksum") if test else read_json(began).get("start") if began.is_file() else None
-        tested = self.before and self.before.with_name("test_metrics.json")  # the weights may be gone
-        now = read_json(tested).get("checksum") if tested and tested.is_file() else None
+        # the checksums of the weights that it is of, and of those that are there now: known, though they may be gone
+        of = noted(self.result, "checksum") if test else noted(self.directory / "env.json", "start")
+        now = noted(self.before.with_name("test_metrics.json"), "checksum") if self.before else None
         if None not in (of, now) and of != now:
             if test:
                 return False
@@ -245,6 +244,11 @@ def start(words):
         for number, handler in before.items():
             signal.signal(number, handler)
     return 128 + asked[0] if asked else status
+
+
+def noted(path, key):
+    """What a JSON file has under the key; None where it has nothing, or is not there."""
+    return read_json(path).get(key) if path.is_file() else None
 
 
 def without(words, *flags):
