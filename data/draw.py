@@ -1,16 +1,11 @@
 """Pictures of clips as stick figures."""
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 
 from graph import build_graph
 from torchlight.files import replacing
+from torchlight.plot import plt  # without a display, and with names of classes that are no formulas
 
-plt.rcParams["text.parse_math"] = False  # names of classes are no formulas
 COLORS = ("#4a5568", "#2b6cb0", "#dd6b20", "#2b6cb0", "#dd6b20")  # trunk, left arm, right arm, left leg, right leg
 
 
