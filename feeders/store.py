@@ -19,6 +19,7 @@ import operator
 import os
 import re
 import shutil
+import tempfile
 import zlib
 from pathlib import Path
 
@@ -170,7 +171,7 @@ def read_whole(data):
 class StoreWriter:
     """Write a store, clip by clip; frames go to disk at once. A context manager.
 
-    The store appears at `path` when the block ends well. If it ends with an exception, nothing is left behind and a
+    The store appears at `path` when the block ends well. If it ends otherwise, nothing is left behind and a
     store that was there before stays. resume is for long conversions, a list of all that is to be converted: what was
     added before an exception or a kill stays in hidden files beside the store, and the next writer with the same
     arguments goes on from there.
@@ -202,9 +203,9 @@ class StoreWriter:
         self._names = set()
         self.resume = resume is not None
         self._heading = [self.attributes, *self.shape, zlib.crc32(json.dumps(resume).encode())]
-        stem = f".{self.path.name}.{'partial' if self.resume else os.getpid()}"
-        self._spool_path = self.path.with_name(f"{stem}.frames")
-        self._journal_path = self.path.with_name(f"{stem}.clips")
+        self._spool_path = self.path.with_name(f".{self.path.name}.partial.frames")
+        self._journal_path = self.path.with_name(f".{self.path.name}.partial.clips")
+        self._lock = self._journal = None
 
     def __contains__(self, name):
         """Whether a clip of this name has been added."""
@@ -214,15 +215,18 @@ class StoreWriter:
         if self.path.is_dir():
             raise IsADirectoryError(f"{self.path} is a directory, not a file to write")
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._spool = open(self._spool_path, "ab")
+        if not self.resume:
+            self._spool = tempfile.TemporaryFile(dir=self.path.parent)  # without a name: it goes however this ends
+            return self
+        self._spool = open(self._spool_path, "a+b")
         try:
             self._lock = lock(self._spool_path)
         except ValueError:
             self._spool.close()
             raise ValueError(f"{self.path}: another process is writing it") from None
-        entries, size = self._read_journal() if self.resume else ([], 0)
+        entries, size = self._read_journal()
         self._spool.truncate(size)
-        self._journal = open(self._journal_path, "w", encoding="utf-8") if self.resume else None
+        self._journal = open(self._journal_path, "w", encoding="utf-8")
         self._write_journal(self._heading)
         for entry in entries:
             self._record(*entry)
@@ -304,7 +308,6 @@ class StoreWriter:
             self.meta.setdefault(key, []).append(value)
 
     def __exit__(self, kind, error, trace):
-        self._spool.close()
         if self._journal:
             self._journal.close()
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
@@ -315,9 +318,10 @@ class StoreWriter:
                 os.replace(temporary, self.path)
                 done = True
         finally:
-            if done or not self.resume:
-                self._spool_path.unlink(missing_ok=True)
-                self._journal_path.unlink(missing_ok=True)
+            self._spool.close()
+            if done and self.resume:
+                self._spool_path.unlink()
+                self._journal_path.unlink()
             temporary.unlink(missing_ok=True)
             if self._lock is not None:
                 os.close(self._lock)
@@ -339,10 +343,10 @@ class StoreWriter:
             keypoint = file.create_dataset("keypoint", (int(length.sum()), *self.shape), np.float32)
             size = int(np.prod(self.shape))
             block = max(1, (16 << 20) // (4 * size))
-            with open(self._spool_path, "rb") as spool:  # read, not mapped: what is mapped counts as memory in use
-                for first in range(0, len(keypoint), block):
-                    frames = np.fromfile(spool, np.float32, size * min(block, len(keypoint) - first))
-                    keypoint[first : first + block] = frames.reshape(-1, *self.shape)
+            self._spool.seek(0)  # and read, not mapped: what is mapped counts as memory in use
+            for first in range(0, len(keypoint), block):
+                frames = np.fromfile(self._spool, np.float32, size * min(block, len(keypoint) - first))
+                keypoint[first : first + block] = frames.reshape(-1, *self.shape)
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
 

@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -88,11 +87,25 @@ def test_people_do_not_float(clips):
         assert np.median(np.abs(low - np.median(low))) < 0.1
 
 
+HELD = """
+import runpy, sys, time
+from feeders.store import StoreWriter
+
+def hold(self, temporary):
+    temporary.touch()
+    print("all but written", flush=True)
+    time.sleep(600)
+
+StoreWriter._finish = hold
+sys.argv = ["prepare.py", "demo", "--out", sys.argv[1]]
+runpy.run_path("data/prepare.py", run_name="__main__")
+"""
+
+
 def test_a_stopped_command_leaves_nothing_behind(tmp_path):
-    process = subprocess.Popen([sys.executable, ROOT / "data" / "prepare.py", "demo", "--out", tmp_path / "x.h5"])
-    while not list(tmp_path.iterdir()):
-        assert process.poll() is None
-        time.sleep(0.01)
+    process = subprocess.Popen([sys.executable, "-c", HELD, tmp_path / "x.h5"], cwd=ROOT, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"all but written\n"
+    assert len(list(tmp_path.iterdir())) == 1
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 128 + signal.SIGTERM
     assert list(tmp_path.iterdir()) == []

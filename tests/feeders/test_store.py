@@ -88,6 +88,14 @@ def test_a_writer_that_could_write_no_store(tmp_path):
         pass
 
 
+def test_frames_that_wait_have_no_name(tmp_path):
+    """So that a kill, which nothing can catch, leaves none."""
+    with StoreWriter(tmp_path / "x.h5", "ucla", ["a"], "test") as writer:
+        writer.add("one", 0, clip(1))
+        assert list(tmp_path.iterdir()) == []
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 def test_one_at_a_time_writes_what_is_continued(tmp_path):
     arguments = (tmp_path / "x.h5", "ucla", ["a"], "test")
     with StoreWriter(*arguments, resume=["one", "two"]) as writer:
