@@ -25,6 +25,7 @@ SHAPES = {  # layout, classes, batch N, C, T, V, M
     "NW-UCLA": ("ucla", 10, (16, 3, 52, 20, 1)),
     "NTU RGB+D": ("ntu", 60, (64, 3, 64, 25, 2)),
 }
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 PHASES = "forward", "backward", "optimizer"
 
 MEMORY = """
@@ -41,10 +42,19 @@ print(peak() - before)
 """
 
 
+def batch_size(N, device):
+    """On a CPU of 16 clips at most."""
+    return N if device.type == "cuda" else min(N, 16)
+
+
+def describe(device):
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+
+
 def make(name, what, device):
-    """A model, a batch for it, on a CPU of 16 clips at most, and its labels."""
+    """A model, a batch for it and its labels."""
     layout, num_class, (N, *shape) = SHAPES[what]
-    N = N if device.type == "cuda" else min(N, 16)
+    N = batch_size(N, device)
     torch.manual_seed(0)
     model = build_model(name, num_class, shape[-1], build_graph(layout)).to(device)
     return model, torch.randn(N, *shape, device=device), torch.arange(N, device=device) % num_class
@@ -67,7 +77,8 @@ class Step:
     @tensor_cores()
     def __call__(self):
         times = [time.perf_counter()]
-        with torch.autocast(self.x.device.type, self.low, enabled=self.low is not None):
+        low, cached = self.low, not isinstance(self.forward, GraphedForward)
+        with torch.autocast(self.x.device.type, low, enabled=low is not None, cache_enabled=cached):
             logits = self.forward(self.x)
         loss = F.cross_entropy(logits.float(), self.target)
         self._lap(times)
@@ -123,10 +134,13 @@ def memory(name, what, device):
 
 def rows(names=FEW, compiled=False, rounds=3):
     """Yield rows (what, measured, goal). compiled: with torch.compile too, which takes minutes."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = DEVICE
     full, low = peaks(device)
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    yield f"matrix product, bf16 against float32 ({where})", f"{low / full:.2f} x ({full / 1e9:,.0f} GFLOP/s)", "-"
+    yield (
+        f"matrix product, bf16 against float32 ({describe(device)})",
+        f"{low / full:.2f} x ({full / 1e9:,.0f} GFLOP/s)",
+        "-",
+    )
     if compiled and device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++", "cl"))):
         yield "torch.compile", "skipped: there is no C++ compiler", "-"
         compiled = False
@@ -145,7 +159,8 @@ def measure(name, what, device, peak, compiled, rounds):
         tests["compiled"] = Test(torch.compile(folded), x)
         steps["compiled"] = Step(torch.compile(copy.deepcopy(model)), x, target)
     if device.type == "cuda":
-        steps["CUDA graphs"] = Step(copy.deepcopy(model), x, target, graphs=True)
+        for kind, low in (("CUDA graphs", None), ("CUDA graphs, bf16", torch.bfloat16)):
+            steps[kind] = Step(copy.deepcopy(model), x, target, low, graphs=True)
     for call in (*tests.values(), *steps.values()):
         call()
     for verb, calls, work in (("testing", tests, flops), ("training", steps, 3 * flops)):

@@ -4,6 +4,7 @@ The process reads from its standard input what to do, and answers when it is don
 its clips are where its README wants them, data/NW-UCLA/all_sqe.
 """
 
+import copy
 import subprocess
 import sys
 import tempfile
@@ -22,12 +23,11 @@ from torchlight.fold import fold
 
 from . import ROOT, turns
 from .feeder import go_through
-from .models import SHAPES, Step, Test
+from .models import DEVICE, SHAPES, Step, Test, batch_size, describe
 
 STORE = ROOT / "data" / "nw-ucla.h5"
 CLIPS = Path("data", "NW-UCLA", "all_sqe")
 GRAPHS = {"NW-UCLA": "graph.ucla.Graph", "NTU RGB+D": "graph.ntu_rgb_d.Graph"}
-BATCH = 16
 DONE = "[done]"  # what the process answers
 
 RELEASE = """
@@ -36,24 +36,33 @@ import torch
 import yaml
 from model.ctrgcn import Model
 
-torch.set_num_threads(int(sys.argv[1]))
+threads, DONE, device = sys.argv[1:]
+torch.set_num_threads(int(threads))
+torch.backends.cudnn.deterministic = True  # as its init_seed has it
+finish = torch.cuda.synchronize if device == "cuda" else lambda: None
 def model(num_class, num_point, num_person, graph, path):
     net = Model(num_class, num_point, num_person, graph, {"labeling_mode": "spatial"})
-    x, target = torch.load(path)["batch"]
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=1e-4)
-    def test():
-        net.eval()
-        with torch.no_grad():
-            return net(x)
-    def train():
-        net.train()
-        loss = torch.nn.functional.cross_entropy(net(x), target)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    train()
-    torch.save({"weights": net.state_dict(), "logits": test()}, path)
-    return {"test": test, "train": train}
+    def made(device):
+        net.to(device)
+        x, target = (part.to(device) for part in torch.load(path)["batch"])
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=1e-4)
+        def test():
+            net.eval()
+            with torch.no_grad():
+                return net(x)
+        def train():
+            net.train()
+            loss = torch.nn.functional.cross_entropy(net(x), target)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return {"test": test, "train": train}
+    here, there = made("cpu"), made(device)
+    there["train"]()
+    net.cpu()
+    torch.save({"weights": net.state_dict(), "logits": here["test"]()}, path + ".out")
+    net.to(device)
+    return there
 
 def feeder():
     from feeders.feeder_ucla import Feeder
@@ -66,13 +75,13 @@ def feeder():
     return {"epoch": epoch}
 
 calls = {}
-DONE = sys.argv[2]
 for line in sys.stdin:
     word, *arguments = line.rstrip("\\n").split("\\t")
     if word in ("model", "feeder"):
         calls = globals()[word](*(int(a) if a.isdigit() else a for a in arguments))
     else:
         calls[word]()
+        finish()
     print(DONE, flush=True)
 """
 
@@ -84,7 +93,7 @@ class Release:
         if not (Path(directory) / "model" / "ctrgcn.py").is_file():
             raise ValueError(f"{directory}: not CTR-GCN's release, it has no model/ctrgcn.py")
         self.directory = directory
-        words = [sys.executable, "-c", RELEASE, str(torch.get_num_threads()), DONE]
+        words = [sys.executable, "-c", RELEASE, str(torch.get_num_threads()), DONE, DEVICE.type]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         self.process = subprocess.Popen(words, cwd=directory, text=True, **pipes)
 
@@ -109,7 +118,7 @@ def row(what, work, ours, theirs, goal):
     )
     ratio, middle = min(theirs) / min(ours), median(theirs) / median(ours)
     text = f"{ratio:.2f} x (medians: {middle:.2f} x; {fast} against {slow} clips/s)"
-    return f"against CTR-GCN's release, {torch.get_num_threads()} threads: {what}", text, goal
+    return f"against CTR-GCN's release, {describe(DEVICE)}: {what}", text, goal
 
 
 def rows(directory, rounds=9):
@@ -128,25 +137,33 @@ def rows(directory, rounds=9):
 
 
 def models(release, what, rounds):
-    layout, num_class, (_, *shape) = SHAPES[what]
+    layout, num_class, (N, *shape) = SHAPES[what]
+    N = batch_size(N, DEVICE)
     graph, (_, _, V, M) = build_graph(layout), shape
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "batch.pt")
-        x, target = torch.randn(BATCH, *shape), torch.arange(BATCH) % num_class
+        x, target = torch.randn(N, *shape), torch.arange(N) % num_class
         torch.save({"batch": (x, target)}, path)
         release("model", num_class, V, M, GRAPHS[what], path)
-        theirs = torch.load(path)
+        theirs = torch.load(f"{path}.out")
     model = from_published(theirs["weights"], graph, M).eval()
     with torch.inference_mode():
         apart = (model(x) - theirs["logits"]).abs().max() / theirs["logits"].abs().max()
     if apart > 1e-4:
         raise ValueError(f"the release's logits and ours differ by {apart:.1e} of the largest: not the same work")
+    model, x, target = model.to(DEVICE), x.to(DEVICE), target.to(DEVICE)
     test = Test(fold(model), x)
-    step = Step(model, x, target)
-    test(), step()
-    name = f"CTR-GCN, {what}, batches of {BATCH}"
-    yield row(f"{name}: testing", BATCH, *turns([test, partial(release, "test")], rounds), "2 x")
-    yield row(f"{name}: training", BATCH, *turns([step, partial(release, "train")], rounds), "1.5 x")
+    steps = {"training": Step(copy.deepcopy(model), x, target)}
+    if DEVICE.type == "cuda":
+        steps["training, CUDA graphs"] = Step(copy.deepcopy(model), x, target, graphs=True)
+        steps["training, CUDA graphs, bf16"] = Step(model, x, target, torch.bfloat16, graphs=True)
+    name = f"CTR-GCN, {what}, batches of {N}"
+    for verb, ours, theirs, goal in [
+        ("testing", test, "test", "2 x"),
+        *((v, s, "train", "1.5 x") for v, s in steps.items()),
+    ]:
+        ours()
+        yield row(f"{name}: {verb}", N, *turns([ours, partial(release, theirs)], rounds), goal)
 
 
 def feeder(release, rounds):
