@@ -110,7 +110,7 @@ def test_runs_what_is_missing_and_writes_the_table(recipe, tmp_path, in_process)
     long_tail.main([*words, "--table-only"])
     assert set(out.rglob("*")) == before
     text = (out / "table.md").read_text()
-    versions = ", ".join(re.escape(version) for version in sorted({torch.__version__, "2.4.0"}))
+    versions = ", ".join(re.escape(version) for version in sorted({str(torch.__version__), "2.4.0"}))
     assert re.search(rf"cpu; PyTorch {versions}; 2025-01-01 to 20\d\d-\d\d-\d\d\.", text)
     for more in ([], ["--table-only"]):
         with pytest.raises(ValueError, match="cross-entropy/joint-1 holds a run with base_lr 0.1, but now it is 0.2"):
