@@ -23,56 +23,64 @@ MOMENTUM, TEMPERATURE, ALPHA = 0.9, 0.125, 0.125
 
 
 class Refinement(nn.Module):
-    """Contrast of features with class prototypes, corrected for what is confused with a class (section 3.3).
+    """What one feature is contrasted with (section 3.3): a projection of it, and a prototype of each class.
 
-    prototype (hidden, K): running means of the features of each class's true positives; a buffer, updated by each call.
+    prototype (hidden, K): running means of the features of each class's true positives; a buffer.
     """
 
-    def __init__(self, channels, num_class, hidden=256, version="V0"):
+    def __init__(self, channels, num_class, hidden=256):
         super().__init__()
-        if version not in VERSIONS:
-            raise ValueError(f"cl_version must be one of {', '.join(VERSIONS)}, not {version!r}")
-        self.version = version
         self.project = nn.Linear(channels, hidden)
         self.register_buffer("prototype", torch.randn(hidden, num_class))
 
-    def forward(self, feature, logits, target):
-        """feature (N, C), logits (N, K) without gradient, target (N, K) one-hot, or shares of mixed labels -> loss."""
-        feature = self.project(feature)  # N, H
-        p = logits.softmax(dim=1)
-        predicted = F.one_hot(logits.argmax(dim=1), logits.shape[1]).to(p)
-        right = target * predicted  # true positives, N, K
-        missed, wrong = target - right, predicted - right  # false negatives and false positives
-        prototype = self._update(feature, right)
-        directions = F.normalize(feature, dim=1), F.normalize(prototype, dim=0)  # N, H and H, K
-        confused = 1 - p
-        score, losses = directions[0] @ directions[1], []
-        for use, mask, sign in zip(VERSIONS[self.version], (missed, wrong), (1, -1), strict=True):
-            moved = score + self._penalty(mask, sign, feature, directions, confused * target, right) if use else score
-            losses.append(-(target * (moved / TEMPERATURE).log_softmax(dim=1)).sum(dim=1))
-        loss = losses[0] + losses[1]  # N
-        return ((confused * target).sum(dim=1) * loss if self.version == "V2" else loss).mean()
 
-    def _update(self, feature, right):
-        """Move the prototypes of classes with true positives towards their mean. Returns them, with its gradient."""
-        count = right.sum(dim=0)
-        mean = feature.T @ right / (count + 1e-12)  # H, K
-        keep = torch.where(count > 1e-8, MOMENTUM, 1.0)
-        prototype = self.prototype.clone() * keep + (1 - keep) * mean
-        self.prototype.copy_(prototype.detach())
-        return prototype
+def refine(refinements, features, logits, target, version="V0"):
+    """The losses (B,) of B features, contrasted with class prototypes, which are corrected for what is confused with a
+    class (section 3.3). Moves the prototypes.
 
-    def _penalty(self, mask, sign, feature, directions, confused, right):
-        """What is added to the scores (N, K), or (1, K) in V2: at most 0, and 0 for classes without such a mistake.
+    features: B tensors (N, C); logits (N, K) without gradient; target (N, K) one-hot, or shares of mixed labels.
+    All features in one go: a GPU would else wait for the kernels of so small tensors to be started.
+    """
+    feature = torch.stack([own.project(x) for own, x in zip(refinements, features, strict=True)])  # B, N, H
+    p = logits.softmax(dim=1)
+    predicted = F.one_hot(logits.argmax(dim=1), logits.shape[1]).to(p)
+    right = target * predicted  # true positives, N, K
+    missed, wrong = target - right, predicted - right  # false negatives and false positives
+    prototype = move([own.prototype for own in refinements], feature, right)  # B, H, K
+    directions = F.normalize(feature, dim=2), F.normalize(prototype, dim=1)
+    confused = 1 - p
+    score, losses = directions[0] @ directions[1], []  # B, N, K
+    for use, mask, sign in zip(VERSIONS[version], (missed, wrong), (1, -1), strict=True):
+        moved = score + penalty(mask, sign, feature, directions, confused * target, right, version) if use else score
+        losses.append(-(target * (moved / TEMPERATURE).log_softmax(dim=2)).sum(dim=2))
+    loss = losses[0] + losses[1]  # B, N
+    return ((confused * target).sum(dim=1) * loss if version == "V2" else loss).mean(dim=1)
 
-        mask (N, K): the clips missed by a class (sign 1: pulled) or wrongly taken for it (sign -1: pushed away).
-        """
-        ambiguous = F.normalize(feature.T @ F.normalize(mask, p=1, dim=0), dim=0)  # H, K: the mean of those clips
-        there = mask.sum(dim=0) > 1e-8
-        if self.version == "V2":
-            return (sign * (directions[1] * ambiguous).sum(dim=0, keepdim=True) - 1) * there
-        penalty = (sign * directions[0] @ ambiguous - 1) * confused * ALPHA * there
-        return penalty if self.version == "V0" else penalty * right
+
+def move(prototypes, feature, right):
+    """Move the prototypes, B tensors (H, K), of classes with true positives towards their mean. Returns them,
+    (B, H, K), with its gradient.
+    """
+    count = right.sum(dim=0)
+    mean = feature.mT @ right / (count + 1e-12)  # B, H, K
+    keep = torch.where(count > 1e-8, MOMENTUM, 1.0)
+    prototype = torch.stack(prototypes) * keep + (1 - keep) * mean
+    for old, new in zip(prototypes, prototype.detach(), strict=True):
+        old.copy_(new)
+    return prototype
+
+
+def penalty(mask, sign, feature, directions, confused, right, version):
+    """What is added to the scores (B, N, K), or (B, 1, K) in V2: at most 0, and 0 for classes without such a mistake.
+
+    mask (N, K): the clips missed by a class (sign 1: pulled) or wrongly taken for it (sign -1: pushed away).
+    """
+    ambiguous = F.normalize(feature.mT @ F.normalize(mask, p=1, dim=0), dim=1)  # B, H, K: the mean of those clips
+    there = mask.sum(dim=0) > 1e-8
+    if version == "V2":
+        return (sign * (directions[1] * ambiguous).sum(dim=1, keepdim=True) - 1) * there
+    value = (sign * directions[0] @ ambiguous - 1) * confused * ALPHA * there
+    return value if version == "V0" else value * right
 
 
 class Squeeze(nn.Sequential):
@@ -88,23 +96,19 @@ class Squeeze(nn.Sequential):
 class Level(nn.Module):
     """The features of one level, refined over joints and over time (section 3.2)."""
 
-    def __init__(self, channels, num_frame, num_point, num_class, version, hidden=256):
+    def __init__(self, channels, num_frame, num_point, num_class, hidden=256):
         super().__init__()
         self.squeezes, self.refinements = nn.ModuleList(), nn.ModuleList()
         for size, what in ((num_point, "joints"), (num_frame, "frames")):
             squeeze = Squeeze(channels, size, hidden, what)
             self.squeezes.append(squeeze)
-            self.refinements.append(Refinement(squeeze.width, num_class, hidden, version))
+            self.refinements.append(Refinement(squeeze.width, num_class, hidden))
 
     def squeeze(self, x):
         """(N, M, C, T, V) -> two features (N, ·): spatial and temporal."""
         x = x.mean(dim=1)
         spatial, temporal = self.squeezes
         return spatial(x.mean(dim=2, keepdim=True)), temporal(x.mean(dim=3, keepdim=True))
-
-    def forward(self, features, logits, target):
-        """What squeeze returns -> loss."""
-        return sum(refine(x, logits, target) for refine, x in zip(self.refinements, features, strict=True))
 
 
 class FRHead(nn.Module):
@@ -124,8 +128,10 @@ class FRHead(nn.Module):
         super().__init__()
         if not hasattr(backbone, "levels"):
             raise ValueError(f"FR-Head needs features of joints and frames, which {type(backbone).__name__} has not")
-        self.backbone, self.weights = backbone, tuple(weights)
-        shape = backbone.num_point, backbone.num_class, version
+        if version not in VERSIONS:
+            raise ValueError(f"cl_version must be one of {', '.join(VERSIONS)}, not {version!r}")
+        self.backbone, self.version, self.weights = backbone, version, tuple(weights)
+        shape = backbone.num_point, backbone.num_class
         self.head = nn.ModuleDict({
             name: Level(channels, math.ceil(num_frame / stride), *shape)
             for name, (channels, stride) in zip(LEVELS, backbone.levels, strict=True)
@@ -142,6 +148,7 @@ class FRHead(nn.Module):
         """What forward returns in training, and shares of labels (N, K) -> loss, for the whole batch."""
         logits = output[0].detach()
         logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
-        features = [[x.to(logits.dtype) for x in sides] for sides in output[1]]
-        losses = [level(x, logits, target) for level, x in zip(self.head.values(), features, strict=True)]
+        features = [x.to(logits.dtype) for sides in output[1] for x in sides]
+        refinements = [own for level in self.head.values() for own in level.refinements]
+        losses = refine(refinements, features, logits, target, self.version).unflatten(0, (-1, 2)).sum(dim=1)
         return sum(weight * loss for weight, loss in zip(self.weights, losses, strict=True))

@@ -9,14 +9,14 @@ import torch
 
 from graph import build_graph
 from model import MODELS, build_model
-from model.frhead import VERSIONS, FRHead, Refinement
+from model.frhead import VERSIONS, FRHead, Refinement, refine
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "frhead_loss.json").read_text())
 
 
-def published_case(version):
-    """A Refinement with the weights of the reference file, and its arguments: features, logits, labels one-hot."""
-    net = Refinement(16, 5, hidden=12, version=version)
+def published_case():
+    """A Refinement with the weights of the reference file, and what it takes: features, logits, labels one-hot."""
+    net = Refinement(16, 5, hidden=12)
     for key, parameter in (("cl_fc.weight", net.project.weight), ("cl_fc.bias", net.project.bias)):
         r = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(parameter.shape).astype(np.float32)
         value = r / np.sqrt(parameter.shape[1]) if parameter.dim() == 2 else 0.1 * r
@@ -30,30 +30,46 @@ def published_case(version):
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_loss_and_prototypes_are_the_release_s(version):
-    net, *arguments = published_case(version)
-    assert net(*arguments).item() == pytest.approx(GOLDEN[f"{version}|loss"], rel=1e-5)
+    net, feature, *arguments = published_case()
+    (loss,) = refine([net], [feature], *arguments, version)
+    assert loss.item() == pytest.approx(GOLDEN[f"{version}|loss"], rel=1e-5)
     expected = torch.tensor(GOLDEN[f"{version}|avg_f"])
     torch.testing.assert_close(net.prototype, expected, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_gradients_are_those_of_the_loss(version):
-    net, feature, logits, target = published_case(version)
+    net, feature, logits, target = published_case()
     net, memory = net.double(), net.prototype.double().clone()
+    x, weight = feature.double().requires_grad_(), net.project.weight
 
-    def loss(x, weight):
+    def loss(x, _weight):
         net.prototype = memory.clone()
-        return torch.func.functional_call(net, {"project.weight": weight}, (x, logits.double(), target.double()))
+        return refine([net], [x], logits.double(), target.double(), version)
 
-    weight = net.project.weight.detach().clone().requires_grad_()
-    assert torch.autograd.gradcheck(loss, (feature.double().requires_grad_(), weight))
+    assert torch.autograd.gradcheck(loss, (x, weight))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_features_are_refined_each_by_itself(version):
+    _, feature, *arguments = published_case()
+    nets = [Refinement(width, 5, hidden=12).double() for width in (16, 9)]
+    copies = copy.deepcopy(nets)
+    features = [feature.double(), feature[:, :9].double().flip(0)]
+    losses = refine(nets, features, *(x.double() for x in arguments), version)
+    for i, net in enumerate(copies):
+        alone = refine([net], features[i : i + 1], *(x.double() for x in arguments), version)
+        torch.testing.assert_close(losses[i : i + 1], alone)
+        torch.testing.assert_close(nets[i].prototype, net.prototype)
+    assert losses[0] != losses[1]
 
 
 def test_mixed_labels_lie_between_the_two():
     losses = []
     for share in (1.0, 0.5, 0.0):
-        net, feature, logits, target = published_case("NO FN & FP")
-        losses.append(net(feature, logits, share * target + (1 - share) * target.roll(1, 0)).item())
+        net, feature, logits, target = published_case()
+        mixed = share * target + (1 - share) * target.roll(1, 0)
+        losses.append(refine([net], [feature], logits, mixed, "NO FN & FP").item())
     assert min(losses[0], losses[2]) < losses[1] < max(losses[0], losses[2])
 
 
@@ -83,7 +99,8 @@ def test_weights_are_of_the_levels_from_low_to_final():
         model.weights = tuple(float(i == j) for j in range(4))
         loss = model.loss(output, target)
         model.load_state_dict(state)
-        torch.testing.assert_close(loss, model.head[level](output[1][i], output[0].detach(), target))
+        alone = refine(model.head[level].refinements, output[1][i], output[0].detach(), target)
+        torch.testing.assert_close(loss, alone.sum())
 
 
 def test_prototypes_are_saved_copied_and_only_moved_in_training(tmp_path):
