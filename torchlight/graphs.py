@@ -1,5 +1,7 @@
 """CUDA graphs: a small batch takes a GPU less time than starting its kernels one by one takes the program."""
 
+import warnings
+
 import torch
 from torch import nn
 
@@ -13,6 +15,8 @@ class GraphedForward:
 
     def __init__(self, model):
         self.model, self.captured = model, {}
+        # Gradients are added up on the stream of the capture; PyTorch waits for it, and says that it does.
+        warnings.filterwarnings("ignore", message="The AccumulateGrad node's stream")
 
     def __call__(self, x):
         key = x.shape, self.model.training

@@ -4,6 +4,8 @@ import pickle
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from graph import LAYOUTS, build_graph
 from model import MODELS, build_model
@@ -195,13 +197,42 @@ def test_stgcnpp_starts_as_published():
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", SKELETON_MODELS)
-def test_gpu_computes_what_the_cpu_computes(name):
+def test_gpu_computes_what_the_cpu_computes(name, monkeypatch):
     model = build_model(name, 10, 2, build_graph("ntu")).eval()
     x = clips(4, 25, M=2, T=32)
     with torch.no_grad():
         expected = model(x)
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
         torch.testing.assert_close(model.cuda()(x.cuda()).cpu(), expected, atol=1e-4, rtol=1e-3)
+
+
+class Devices(TorchDispatchMode):
+    """The operations of which a tensor is on the CPU, or that hand a number back to the program."""
+
+    def __init__(self):
+        super().__init__()
+        self.all, self.found = 0, []
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        result = operation(*args, **(kwargs or {}))
+        tensors = [x for x in tree_leaves((args, kwargs, result)) if isinstance(x, torch.Tensor)]
+        self.all += 1
+        if any(x.is_cpu for x in tensors) or operation is torch.ops.aten._local_scalar_dense.default:
+            self.found.append(str(operation))
+        return result
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_nothing_in_a_forward_pass_is_copied_to_its_device_or_waited_for(name):
+    """Either would make a GPU wait, and cannot be captured as a CUDA graph."""
+    heat_maps = hasattr(MODELS[name], "heat_maps")
+    graph, arguments = build_graph("coco" if heat_maps else "ntu"), {"in_channels": 17} if heat_maps else {}
+    model = build_model(name, 10, 2, graph, **arguments).to("meta").train()
+    x = torch.empty(2, 17, 16, 56, 56) if heat_maps else torch.empty(2, 3, 32, graph.num_point, 2)
+    with Devices() as seen:
+        model(x.to("meta"))
+    assert seen.found == ["aten._to_copy.default"] and seen.all > 100  # that one makes x
 
 
 PUBLISHED = {  # millions of parameters; G multiply-adds at T = 100, two persons: 17 joints, 25 joints (MMAction2)
