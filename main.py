@@ -469,8 +469,8 @@ def load_last(config):
 
 
 def describe_test(config, store, feeder, tested):
-    """What test_metrics.json holds beside the metrics: the weights that are tested, on what, and with what done to
-    them.
+    """What test_metrics.json holds beside the metrics, and predictions.json: the weights that are tested, on what, and
+    with what done to them.
     """
     facts = {**tested, "classes": store.classes}
     facts |= {"split": config.test_feeder_args.get("split", "test"), "clips": len(feeder)}
@@ -481,10 +481,10 @@ def describe_test(config, store, feeder, tested):
 
 def check_test(config, facts):
     """Raise ValueError where the directory of this test holds another one, which would be lost."""
-    path = Path(config.work_dir) / "test_metrics.json"
+    path = Path(config.work_dir) / ("predictions.json" if config.phase == "predict" else "test_metrics.json")
     there = read_json(path) if path.is_file() and not config.overwrite else {}
     if not isinstance(there, dict):
-        raise ValueError(f"{path}: not the metrics of a test; --overwrite replaces it")
+        raise ValueError(f"{path}: not what a test wrote; --overwrite replaces it")
     key = differing(there, {key: facts[key] for key in ("checksum", "sampler", *TESTED) if key in facts})
     if key:
         what = "of other weights" if key == "checksum" else f"with {key} {there[key]}, not {facts[key]}"
@@ -525,12 +525,11 @@ def test(config):
     team, devices = distributed.join(parse_device(config.device))
     store, feeder, model, counts, tested = load_trained(config, devices)
     facts = describe_test(config, store, feeder, tested)
-    if config.phase == "test":
-        check_test(config, facts)
+    check_test(config, facts)
     with Recorder(config.work_dir, "add", team.writes) as recorder:
         scores = score(model, feeder, config, team)
         if team.writes and config.phase == "predict":
-            write_predictions(recorder, feeder.names, scores, store.classes)
+            write_predictions(recorder, feeder.names, scores, facts)
         elif team.writes:
             metrics = facts | evaluate(scores, feeder.label, counts, config.shots)
             write_test(recorder, feeder.names, scores, feeder.label, metrics, config.save_score)

@@ -79,6 +79,20 @@ def test_labels_are_not_needed_but_may_be_there(run):
     assert len(read(run / "predict-runs" / "predictions.csv")) == 8 * 4
 
 
+def test_predictions_of_other_clips_are_not_replaced(run, unlabelled, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    other = shutil.copy(unlabelled, tmp_path / "elsewhere" / "new.h5")
+    place, words = run / "predict-runs-joint-new-new", ["--test-feeder-args", "split=new"]
+    for _ in range(2):
+        predict(run, "--data-path", str(unlabelled), *words)
+    before = {path: path.read_bytes() for path in place.iterdir()}
+    with pytest.raises(ValueError, match="predictions.json is of a test with data_path .*new.h5, not .*/new.h5"):
+        predict(run, "--data-path", str(other), *words)
+    assert {path: path.read_bytes() for path in place.iterdir()} == before
+    predict(run, "--data-path", str(other), *words, "--overwrite")
+    assert json.loads((place / "predictions.json").read_text())["data_path"] == str(other)
+
+
 def test_only_a_prediction_takes_clips_without_labels(run, unlabelled):
     words = ["--data-path", str(unlabelled), "--device", "cpu", "--test-feeder-args", "split=new"]
     with pytest.raises(ValueError, match="new.h5: clip test_0_0 has no label: it is for --phase predict"):

@@ -60,12 +60,14 @@ def check_finite(score):
         raise FloatingPointError("the model's scores are not finite: its weights are damaged or the training diverged")
 
 
-def write_predictions(recorder, names, score, classes, most=5, shown=10):
+def write_predictions(recorder, names, score, facts, most=5, shown=10):
     """Write predictions.csv, the `most` likeliest classes of each clip with their probabilities, and log the first
     clips. Probabilities are the softmax of the scores; after training with the losses gumbel or kps, whose logits are
-    not made for it, only their order means something. Raises FloatingPointError for scores that are not finite.
+    not made for it, only their order means something. facts, with the names of the `classes`, go to predictions.json.
+    Raises FloatingPointError for scores that are not finite.
     """
     check_finite(score)
+    classes = facts["classes"]
     order = np.argsort(-score, axis=1, kind="stable")[:, :most]
     probability = torch.from_numpy(score).softmax(dim=1).numpy()
     with replacing(recorder.path("predictions.csv"), "w") as file:
@@ -76,6 +78,7 @@ def write_predictions(recorder, names, score, classes, most=5, shown=10):
             table.writerows((name, rank, *what) for rank, what in enumerate(found, start=1))
             if i < shown:
                 recorder.log(f"{name}: " + ", ".join(f"{action} {share}" for action, share in found))
+    write_json(recorder.path("predictions.json"), facts)
     recorder.log(f"{len(names)} clips: {recorder.path('predictions.csv')}")
 
 
