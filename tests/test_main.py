@@ -404,25 +404,22 @@ def test_profile_of_a_config(config, tmp_path, capsys):
 # ---- resuming
 
 
-def start(config, work, *words):
-    command = [
-        sys.executable,
-        "main.py",
-        "--config",
-        str(config),
-        "--work-dir",
-        str(work),
-        "--log-interval",
-        "1",
-        *words,
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+def start(config, work, *words, until=None):
+    """A run in a process of its own. until: it stops where it logs this text, until release(work)."""
+    program = ["tests/hold.py", until, f"{work}.go"] if until else ["main.py"]
     return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+        [sys.executable, *program, "--config", str(config), "--work-dir", str(work), "--log-interval", "1", *words],
+        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
 
 
-def wait_for(process, log, text):
+def release(work):
+    Path(f"{work}.go").touch()
+
+
+def wait_for(process, work, text):
+    log = work / "log.txt"
     for _ in range(600):
         if log.exists() and text in log.read_text():
             return
@@ -437,15 +434,16 @@ def test_a_killed_run_continues_bit_for_bit(config, tmp_path):
     assert whole.wait() == 0, whole.stderr.read()
 
     work = tmp_path / "killed"
-    process = start(config, work, *words)
-    wait_for(process, work / "log.txt", "epoch 2  batch 3/")
+    process = start(config, work, *words, until="epoch 2  batch 3/")
+    wait_for(process, work, "epoch 2  batch 3/")
     process.kill()  # SIGKILL: nothing can be saved any more
     assert process.wait() == -signal.SIGKILL and checkpoint.load(work / "last.pt")["epoch"] == 1
     assert not (work / "runs.pt").exists()
 
-    process = start(config, work, *words, "--resume")
-    wait_for(process, work / "log.txt", "epoch 3  batch 2/")
+    process = start(config, work, *words, "--resume", until="epoch 3  batch 2/")
+    wait_for(process, work, "epoch 3  batch 2/")
     process.terminate()  # SIGTERM: saves where it is
+    release(work)
     assert process.wait() == 128 + signal.SIGTERM
     saved = checkpoint.load(work / "last.pt")
     assert saved["epoch"] == 2 and saved["step"] >= 2
@@ -485,8 +483,8 @@ def test_what_a_mixing_has_learned_continues(config, tmp_path, monkeypatch):
 
 def test_a_run_killed_in_its_first_epoch_can_be_resumed(config, tmp_path):
     words = ["--num-epoch", "1", "--train-feeder-args", "repeat=20"]
-    process = start(config, tmp_path / "run", *words)
-    wait_for(process, tmp_path / "run" / "log.txt", "epoch 1  batch 1/")
+    process = start(config, tmp_path / "run", *words, until="epoch 1  batch 1/")
+    wait_for(process, tmp_path / "run", "epoch 1  batch 1/")
     process.kill()
     process.wait()
     run(config, tmp_path / "run", "--resume", *words)
@@ -669,8 +667,8 @@ def test_gpu_run_continues_bit_for_bit(config, tmp_path, device):
     words = [*BRL, "--num-epoch", "3", "--device", *device]
     run(config, tmp_path / "whole", *words)
     work = tmp_path / "killed"
-    process = start(config, work, *words)
-    wait_for(process, work / "log.txt", "epoch 2  batch 2/")
+    process = start(config, work, *words, until="epoch 2  batch 2/")
+    wait_for(process, work, "epoch 2  batch 2/")
     process.kill()
     process.wait()
     run(config, work, *words, "--resume")
