@@ -270,6 +270,8 @@ def main(argv):
     print(f"{'fused':13s}      {format_summary(metrics)}")
     if arguments.out:
         out = Path(arguments.out)
+        if (out / "test_metrics.json").exists():
+            raise ValueError(f"{out} holds the results of a run: --out takes another directory")
         out.mkdir(parents=True, exist_ok=True)
         single = {
             stream: {k: v for k, v in m.items() if k not in ("confusion", "count")} for stream, m in streams.items()

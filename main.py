@@ -107,7 +107,13 @@ MADE_WITH = ("model", "model_args", "classifier", "loss", "loss_args")  # what t
 POST_HOC = ("tau_norm", "adjust_logits")  # what a test does to a trained classifier
 TEST_DATA = ("data_path", "modality", "feeder", "test_feeder_args")  # what decides which clips a test sees
 TESTED = ("shots", *TEST_DATA, *POST_HOC)  # what test_metrics.json keeps of the options
-FREE = (*PLACE, "log_interval", "save_interval", "save_score")  # may change in a resumed run: results stay the same
+FREE = (
+    *PLACE,
+    "cuda_graphs",
+    "log_interval",
+    "save_interval",
+    "save_score",
+)  # may change in a resumed run: results stay the same
 
 
 def main(argv):
@@ -310,12 +316,22 @@ def make_model(config, feeder):
         return FRHead(model, feeder.shape[1], config.cl_version, config.w_multi_cl_loss)
 
 
-def read_weights(model, saved, config):
-    """Load the checkpoint that --weights names into the model. Raises ValueError naming the file."""
+def read_weights(model, saved, config, store):
+    """Load the checkpoint that --weights names into the model. Raises ValueError naming the file where it does not fit
+    the model, or, one of ours, not the store: its joints, or classes that the classifier would be of.
+    """
     try:
         left_out = load_weights(model, saved, config.ignore_weights)
     except ValueError as error:
         raise ValueError(f"{config.weights}: {error}") from None
+    facts = describe_store(store) if is_ours(saved) else {}
+    if set(left_out) >= {name for name in model.state_dict() if name.split(".")[-2:-1] == ["fc"]}:
+        facts.pop("classes", None)  # they get a classifier of their own
+    key = differing(saved, facts)
+    if key:
+        hint = "; --ignore-weights fc. begins with a new classifier" if key == "classes" else ""
+        hint = hint if config.phase == "train" else ""
+        raise ValueError(f"{config.weights}: trained on other {key} than {store.path} has{hint}")
     if left_out:
         print(f"{config.weights}: {len(left_out)} tensors keep their initial values: {', '.join(left_out[:6])}")
 
@@ -331,6 +347,8 @@ def train(config):
     store = Store(config.data_path)
     train_set = make_feeder(config, store, "train_feeder_args", devices[0])
     test_set = make_feeder(config, store, "test_feeder_args", devices[0])
+    training = describe_training(store, train_set)
+    split_counts = train_set.class_count  # which class is few-shot does not depend on what is held out
     selection = {"test": test_set}  # the clips that decide which epoch is the best
     if config.val_ratio:
         rest, held = hold_out(train_set.label, config.val_ratio, counted_generator("val", config.seed))
@@ -342,10 +360,9 @@ def train(config):
             f"test clips are {test_set.shape} ({test_set.axes}), "
             f"but training clips {train_set.shape} ({train_set.axes})"
         )
-    training = describe_training(store, train_set)
     changed = differing(saved, training) if saved else None
     if changed:
-        name = changed.replace("_", " ")
+        name = changed.replace("_", " ").replace("checksum", "clips")
         raise ValueError(f"--resume: the {name} of {store.path} are not those that {config.work_dir} began with")
     batches = make_batches(config, train_set)
     if min(batches.clips, config.batch_size) < team.size:
@@ -362,7 +379,7 @@ def train(config):
     start = {}
     if config.weights:
         start = checkpoint.load(config.weights)
-        read_weights(model, start, config)
+        read_weights(model, start, config, store)
     if config.freeze_backbone:
         freeze_backbone(model)
     if config.sync_bn and team.size == 1:
@@ -373,6 +390,8 @@ def train(config):
         model.compile()
     if config.cuda_graphs and (devices[0].type == "cpu" or len(devices) > 1 or team.size > 1):
         raise ValueError("cuda_graphs works on one GPU")
+    if config.cuda_graphs and train_set.in_advance:  # what its thread does on the GPU would end the capture
+        raise ValueError("cuda_graphs: the training clips take more than a quarter of the GPU's memory")
     if config.cuda_graphs and (config.compile or config.accumulate > 1):
         raise ValueError(f"cuda_graphs does not go with {'compile' if config.compile else 'accumulate'}")
     if config.mixing == "shap-mix" and team.size > 1 and not config.sync_bn:
@@ -386,7 +405,7 @@ def train(config):
     def evaluate_selection():
         ((split, feeder),) = selection.items()
         scores[split] = score(model, feeder, config, team)
-        return {split: evaluate(scores[split], feeder.label, train_set.class_count, config.shots)}
+        return {split: evaluate(scores[split], feeder.label, split_counts, config.shots)}
 
     def criterion(epoch):
         classifier_loss = early if epoch < config.defer_epoch else loss
@@ -416,7 +435,7 @@ def train(config):
 
         test_score = scores["test"] if "test" in scores else score(model, test_set, config, team)
         if team.writes:
-            finish(config, trainer, store, test_set, test_score, train_set.class_count)
+            finish(config, trainer, store, test_set, test_score, split_counts)
 
 
 def finish(config, trainer, store, test_set, test_score, counts):
@@ -474,6 +493,7 @@ def describe_test(config, store, feeder, tested):
     """
     facts = {**tested, "classes": store.classes}
     facts |= {"split": config.test_feeder_args.get("split", "test"), "clips": len(feeder)}
+    facts["clips_checksum"] = clips_checksum(store, feeder)
     if config.adjust_logits:  # by the counts that it draws
         facts["sampler"] = config.sampler
     return facts | {key: getattr(config, key) for key in TESTED}
@@ -485,9 +505,11 @@ def check_test(config, facts):
     there = read_json(path) if path.is_file() and not config.overwrite else {}
     if not isinstance(there, dict):
         raise ValueError(f"{path}: not what a test wrote; --overwrite replaces it")
-    key = differing(there, {key: facts[key] for key in ("checksum", "sampler", *TESTED) if key in facts})
+    compared = ("checksum", "sampler", *TESTED, "clips_checksum")
+    key = differing(there, {key: facts[key] for key in compared if key in facts})
     if key:
-        what = "of other weights" if key == "checksum" else f"with {key} {there[key]}, not {facts[key]}"
+        what = {"checksum": "of other weights", "clips_checksum": "of other clips"}.get(key)
+        what = what or f"with {key} {there[key]}, not {facts[key]}"
         raise ValueError(f"{path} is of a test {what}: --work-dir takes another place, --overwrite replaces it")
 
 
@@ -515,9 +537,15 @@ def describe_store(store):
 
 
 def describe_training(store, train_set):
-    """And with which clips: how many of each class, and a number that other clips or another order would change."""
-    clips = zlib.crc32("\n".join(train_set.names).encode())
-    return {"class_count": train_set.class_count.tolist(), "training_clips": clips, **describe_store(store)}
+    """And with which clips: how many of each class, and their checksum."""
+    clips = {"class_count": train_set.class_count.tolist(), "training_checksum": clips_checksum(store, train_set)}
+    return {**clips, **describe_store(store)}
+
+
+def clips_checksum(store, feeder):
+    """A number that other clips, labels, frames of the store or another order would change."""
+    words = [f"{store.frames_checksum}", *feeder.names, *map(str, feeder.label.tolist())]
+    return zlib.crc32("\n".join(words).encode())
 
 
 def test(config):
@@ -561,11 +589,8 @@ def load_trained(config, devices):
     store = Store(config.data_path)
     feeder = make_feeder(config, store, "test_feeder_args", devices[0])
     saved = checkpoint.load(config.weights)
-    key = differing(saved, describe_store(store)) if is_ours(saved) else None
-    if key:
-        raise ValueError(f"{config.weights}: trained on other {key} than {store.path} has")
     model = make_model(config, feeder)
-    read_weights(model, saved, config)
+    read_weights(model, saved, config, store)
     if is_ours(saved):
         counts, epoch = saved["class_count"], saved["epoch"]
     elif config.phase != "test" and not config.adjust_logits:

@@ -9,6 +9,7 @@ from feeders.balance import class_count
 from feeders.store import Store
 
 TRAIN, TEST = 1, 2
+FAR = 100  # times as large as the coordinates of most clips: an error of the recording
 
 
 def add_arguments(parser):
@@ -46,10 +47,12 @@ def run(arguments):
 def inspect_frames(store):
     """Read every clip; print lengths, bodies, empty frames, twins. Returns (N,) bool: finite; and faults, as text."""
     finite, faults, first, twins = np.ones(len(store.name), bool), [], {}, []
+    size = np.zeros(len(store.name))
     bodies, empty_frames, with_empty = Counter(), 0, 0
     side = split_sides(store)
     for i, name in enumerate(store.name):
         clip = store.clip(i)
+        size[i] = np.abs(clip[..., :2]).max()
         finite[i] = np.isfinite(clip).all()
         present = clip.any(axis=(2, 3))  # T, M
         bodies[int(present.any(axis=0).sum())] += 1
@@ -63,6 +66,12 @@ def inspect_frames(store):
             other = first.setdefault(hashlib.blake2b(np.ascontiguousarray(clip), digest_size=16).digest(), i)
             if side[other] | side[i] == TRAIN | TEST:
                 twins.append((store.name[other], name))
+    typical = np.median(size[finite]) if finite.any() else 0
+    faults += [
+        f"clip {name}: coordinates up to {most:g}, where half of the clips stay within {typical:g}"
+        for name, most in zip(store.name, size, strict=True)
+        if np.isfinite(most) and most > FAR * typical > 0
+    ]
     print("  bodies a clip: " + ", ".join(f"{n} in {c}" for n, c in sorted(bodies.items())))
     print(f"  frames without a body: {empty_frames}, in {with_empty} clips")
     print("  frames a clip:")
@@ -84,13 +93,14 @@ def split_sides(store):
 
 
 def shared_clips(store):
-    """Clips that are in a training split and in the test split beside it, as text."""
+    """Clips that are in a training split and in the test or validation split beside it, as text."""
     faults = []
     for train in (split for split in store.splits if "train" in split):
-        test = train.rpartition("train")[0] + "test"
-        shared = np.intersect1d(store.splits[train], store.splits.get(test, []))
-        if len(shared):
-            faults.append(f"{len(shared)} clips are in {train} and in {test}: {store.name[int(shared[0])]}, …")
+        for other in ("test", "val"):
+            test = train.rpartition("train")[0] + other
+            shared = np.intersect1d(store.splits[train], store.splits.get(test, []))
+            if len(shared):
+                faults.append(f"{len(shared)} clips are in {train} and in {test}: {store.name[int(shared[0])]}, …")
     return faults
 
 

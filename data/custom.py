@@ -11,12 +11,13 @@ The YAML's keys; paths are relative to it:
     manifest    a CSV file with the columns file, label, split; any other column holds whole numbers (subject, camera)
 
 In the manifest a file is a path below `clips`, without its suffix it is the clip's name; a label is a class's name or
-number, counted from 0, or empty where it is not known; a split is train, test or any other name, or several with spaces
-between them.
+(unless names are numbers, too) its number, counted from 0, or empty where it is not known; a split is train, test or
+any other name, or several with spaces between them.
 
 A clip is a .npy, .npz (its array `keypoint`, or its only one) or .json file (nested lists, or a mapping with
 `keypoint`) of shape (T, V, C) or (T, M, V, C), or a .csv file with a frame a line: M x V x C numbers, person by person
-and joint by joint, below a line of headings or none. Persons that are absent are zero, or not there.
+and joint by joint, below a line of headings or none. Persons that are absent are zero, or not there. A joint that was
+not seen is zero in a picture; in space nothing marks it, and a gap is to be filled from the frames beside it.
 """
 
 import csv
@@ -47,6 +48,7 @@ COLUMNS = ("file", "label", "split")
 TAKEN = ("self", "name", "keypoint")  # by StoreWriter.add
 LARGEST = 256 << 20  # bytes of a clip
 FAR = 10  # picture coordinates go from -1 to 1; no joint is as far outside as this
+FARTHEST = 1e5  # metres are asked for; of millimetres, too, this is no room
 
 
 def add_arguments(parser):
@@ -83,6 +85,8 @@ def read_description(path):
     if missing:
         raise ValueError(f"{path}: the key {missing[0]} is missing")
     about.layout = find_layout(about.layout, path)
+    if about.layout.name in ("coco", "openpose") and about.origin["channels"] == "default":
+        raise ValueError(f"{path}: the key channels is missing: {about.layout.name} poses may be xy, xys or xyz")
     unfit = [name for name in about.classes if not isinstance(name, str) or not name.strip()]
     if unfit:
         raise ValueError(f"{path}: classes: {unfit[0]!r} is no name (put it in quotes)")
@@ -188,6 +192,9 @@ def parse_label(cell, classes):
     if cell in classes:
         return classes.index(cell)
     if re.fullmatch(r"[0-9]{1,9}", cell) and int(cell) < len(classes):
+        numbers = [name for i, name in enumerate(classes) if name.isdigit() and name != str(i)]
+        if numbers:
+            raise ValueError(f"label: {cell!r} is no class, and not taken for a number, as {numbers[0]!r} is a class")
         return int(cell)
     raise ValueError(
         f"label: {cell!r} is neither a class{nearest(cell, classes)} nor a number from 0 to {len(classes) - 1}"
@@ -243,16 +250,21 @@ def read_clip(path, layout, channels="xyz", num_person=1, image=()):
     clip = np.zeros((len(values), num_person, V, C), np.float32)
     with np.errstate(over="ignore"):  # a number too large becomes infinite; the writer finds it
         clip[:, : values.shape[1]] = values
-    return clip if channels == "xyz" else to_picture(clip, channels, image)
+    if channels != "xyz":
+        return to_picture(clip, image)
+    size = np.abs(clip[np.isfinite(clip)]).max(initial=0)
+    if size > FARTHEST:
+        raise ValueError(f"a coordinate of {size:g}: xyz are metres")
+    return clip
 
 
-def to_picture(clip, channels, image=()):
+def to_picture(clip, image=()):
     """x and y of (T, M, V, C) from pixels to -1 ... 1; without `image` they must be that already.
 
-    What is absent stays 0: bodies that are all 0, and joints that are, with their score.
+    What is absent stays 0: joints whose numbers are all 0.
     """
     if image:
-        absent = ~clip.any(axis=3 if channels == "xys" else (2, 3), keepdims=True)
+        absent = ~clip.any(axis=3, keepdims=True)
         clip[..., :2] = np.where(absent, 0, clip[..., :2] / np.float32(image) * 2 - 1)
     xy = np.abs(clip[..., :2])
     far = xy[np.isfinite(xy) & (xy > FAR)]

@@ -165,10 +165,11 @@ class Feeder:
     def made(self, requests):
         """Yield skeletons(*request) of each request; where a GPU waits for the CPU, a thread makes them in advance."""
         made = (self.skeletons(*request) for request in requests)
-        return ahead(made) if self._in_advance else made
+        return ahead(made) if self.in_advance else made
 
     @property
-    def _in_advance(self):
+    def in_advance(self):
+        """Whether a thread makes the batches: on the CPU, for a GPU."""
         return self._frames.device.type != self.device.type
 
     def batches(self, batch_size, part=slice(None)):

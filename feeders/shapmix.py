@@ -4,7 +4,7 @@ from itertools import combinations
 
 import torch
 
-from torchlight.device import test_mode
+from torchlight.device import tensor_cores, test_mode
 from torchlight.errors import expect
 
 from .mixing import Target
@@ -118,7 +118,7 @@ class ShapMix:
             company = {rest[i] for i in order[: self._draw(rng, 0, len(rest) + 1, x.device)]}
         joints = [self._joints(parts).to(x.device)[:, None] for parts in (self.sets[s] | company, company)]  # V, 1 each
         seen = torch.cat([torch.where(shown, x, self.mean) for shown in joints])
-        with test_mode(self.model):
+        with tensor_cores(), test_mode(self.model):
             logits = self.logit_scale * self.model(self.render(seen))
         with_s, without = logits.float().softmax(dim=1).gather(1, label.repeat(2)[:, None])[:, 0].chunk(2)
         gain = (with_s - without).relu() * 10 / self.joints[s].sum().to(x.device)

@@ -9,7 +9,7 @@
     split/...  int64         clips of a split, in order; names may have a slash (xsub/train)
 
 Attributes: format, layout (a name in graph.LAYOUTS, or a layout of one's own as JSON), classes (JSON list of K names),
-channels (a word in CHANNELS), source (where the clips are from).
+channels (a word in CHANNELS), source (where the clips are from), checksum (CRC-32 of keypoint).
 Nothing is padded or compressed, so that readers map the frames into memory instead of loading them.
 """
 
@@ -59,6 +59,7 @@ class Store:
                 layout = str(file.attrs["layout"])
                 self.channels = str(file.attrs.get("channels", "xyz"))
                 self.source = str(file.attrs["source"])
+                self.frames_checksum = int(file.attrs.get("checksum", 0))  # before 2026-11-27 there was none
                 self.classes = json.loads(str(file.attrs["classes"]))
                 if not isinstance(self.classes, list) or not all(isinstance(name, str) for name in self.classes):
                     raise ValueError("classes must be a list of names")
@@ -214,6 +215,8 @@ class StoreWriter:
     def __enter__(self):
         if self.path.is_dir():
             raise IsADirectoryError(f"{self.path} is a directory, not a file to write")
+        if self.path.exists() and not h5py.is_hdf5(self.path):
+            raise ValueError(f"{self.path}: is there, and no store; it is not replaced")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if not self.resume:
             self._spool = tempfile.TemporaryFile(dir=self.path.parent)  # without a name: it goes however this ends
@@ -343,10 +346,13 @@ class StoreWriter:
             keypoint = file.create_dataset("keypoint", (int(length.sum()), *self.shape), np.float32)
             size = int(np.prod(self.shape))
             block = max(1, (16 << 20) // (4 * size))
+            checksum = 0
             self._spool.seek(0)  # and read, not mapped: what is mapped counts as memory in use
             for first in range(0, len(keypoint), block):
                 frames = np.fromfile(self._spool, np.float32, size * min(block, len(keypoint) - first))
+                checksum = zlib.crc32(frames, checksum)
                 keypoint[first : first + block] = frames.reshape(-1, *self.shape)
+            file.attrs["checksum"] = checksum
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
 
@@ -365,8 +371,18 @@ def add_split(path, name, index, replace=False):
 
     Raises ValueError as check_split does, for a name that is there already, and for clips that are not, or come twice.
     """
-    path = Path(path)
-    store, index = Store(path), np.asarray(index, dtype=np.int64)
+    path, alone = Path(path), None
+    if path.is_file():
+        alone = lock(path.parent, wait=True)  # the file itself is replaced, and HDF5 has locks of its own
+    try:
+        _add_split(path, name, np.asarray(index, dtype=np.int64), replace)
+    finally:
+        if alone is not None:
+            os.close(alone)
+
+
+def _add_split(path, name, index, replace):
+    store = Store(path)
     try:
         check_split(name, store.splits)
     except ValueError as error:

@@ -29,7 +29,7 @@ def align(clips, rng, center=1):
     """
     if clips.joints.spine is None or clips.joints.shoulders is None:
         raise ValueError("transforms: align: this layout names no spine and shoulders")
-    _in_space(clips)
+    _in_space(clips, "align")
     clips.lead()
     first = clips.first_frame()
     clips.shift(-first[:, _joint(center, first)])
@@ -62,9 +62,10 @@ def rotation_between(a, b):
     return torch.where(sin < 1e-6, eye, eye + sin * K + (1 - cos) * K @ K)
 
 
-def _in_space(clips):
+def _in_space(clips, transform):
     if clips.axes != 3:
-        raise ValueError(f"clips of {clips.axes} channels cannot be turned in space; 3 are needed")
+        where = "poses in a picture cannot be turned in space (config/custom/ce-2d.yaml turns none)"
+        raise ValueError(f"transforms: {transform}: {where}")
 
 
 def axis_rotations(angles):
@@ -78,7 +79,7 @@ def axis_rotations(angles):
 
 def view_rotation(clips, rng, x=60.0, y=60.0):
     """Turn each clip by random angles, up to x and y degrees, about those axes (CTR-GCN, NW-UCLA)."""
-    _in_space(clips)
+    _in_space(clips, "view_rotation")
     limit = torch.tensor([x, y, 0.0], device=clips.device) * (math.pi / 180)
     angles = (2 * torch.rand(len(clips), 3, generator=rng, device=clips.device) - 1) * limit
     clips.turn(_view(angles))
@@ -99,7 +100,7 @@ def views(clips, rng, x=(0,), y=(-60, -30, 0, 30, 60)):
     for axis, angles in (("x", x), ("y", y)):
         if not angles or not all(isinstance(angle, int | float) for angle in angles):
             raise ValueError(f"transforms: views: {axis} takes angles in degrees, not {list(angles)}")
-    _in_space(clips)
+    _in_space(clips, "views")
     N, R = len(clips), len(x) * len(y)
     clips.repeat(R)
     angles = torch.tensor([[i, j, 0] for i in x for j in y], dtype=torch.float32, device=clips.device)

@@ -126,6 +126,10 @@ def load_weights(model, saved, ignore=()):
     the checkpoint does not, they must be among what is ignored. Returns the names that keep their initial values.
     """
     heads = isinstance(model, FRHead)
+    names = [*model.state_dict(), *(saved["model"] if is_ours(saved) else read_state_dict(saved))]
+    for word in ignore:
+        if not any(word in name for name in names):
+            raise ValueError(f"no weight has {word!r} in its name, which is to be ignored")
     if not is_ours(saved):
         state = read_state_dict(saved)
         return load_published(model, state if heads else without(state, ["ren_"]), ignore)

@@ -127,6 +127,13 @@ def test_scores_of_other_code_bases(streams):
         assert json.loads((alone / "ensemble_metrics.json").read_text())["top1"] == accuracy(score["bone"], label)
 
 
+def test_a_run_is_no_place_for_fused_results(streams):
+    directory = streams[0]
+    with pytest.raises(ValueError, match="joint holds the results of a run: --out takes another directory"):
+        main(f"--joint-dir {directory / 'joint'} --out {directory / 'joint'}".split())
+    assert not (directory / "joint" / "ensemble_metrics.json").exists()
+
+
 def rewrite(path, change):
     content = pickle.loads(path.read_bytes()) if path.suffix == ".pkl" else json.loads(path.read_text())
     content = change(content)

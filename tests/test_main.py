@@ -17,8 +17,8 @@ import main as program
 from data import prepare
 from feeders import Store, build_feeder
 from feeders.mixing import Target
-from feeders.store import add_split
-from graph import build_graph
+from feeders.store import StoreWriter, add_split
+from graph import build_graph, describe_layout, read_layout
 from main import main
 from model import build_model
 from model.pretrained import from_published
@@ -292,8 +292,9 @@ def test_validation_clips_are_held_out(config, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert all("val" in line and "test" not in line for line in lines)
     metrics = json.loads((tmp_path / "run" / "test_metrics.json").read_text())
-    assert metrics["count"] == [6, 3, 1, 1]
-    assert "chosen on held-out clips, test: top1" in (tmp_path / "run" / "log.txt").read_text()
+    log = (tmp_path / "run" / "log.txt").read_text()
+    assert metrics["count"] == [8, 4, 2, 1] and "11 training clips, per class 6 3 1 1;" in log  # few-shot by the former
+    assert "chosen on held-out clips, test: top1" in log
 
 
 @pytest.mark.slow
@@ -316,18 +317,10 @@ def test_learning_rate_scales_with_the_effective_batch(config, tmp_path):
 
 @pytest.mark.parametrize("optimizer", ["Adam", "AdamW"])
 def test_other_optimizers(config, tmp_path, optimizer):
-    run(
-        config,
-        tmp_path / "run",
-        "--optimizer",
-        optimizer,
-        "--nesterov",
-        "false",
-        "--base-lr",
-        "1e-3",
-        "--lr-schedule",
-        "cosine",
-    )
+    words = ["--optimizer", optimizer, "--nesterov", "false", "--base-lr", "1e-3", "--lr-schedule", "cosine"]
+    run(config, tmp_path / "run", *words)
+    state = checkpoint.load(tmp_path / "run" / "last.pt")["optimizer"]["state"]
+    assert all("exp_avg_sq" in moments for moments in state.values())
 
 
 def test_fine_tuning_from_weights(config, tmp_path, capsys):
@@ -518,6 +511,59 @@ def test_resume_refuses_clips_that_have_changed(config, tmp_path, tiny_store):
             run(config, work, "--data-path", str(store), "--resume")
     add_split(store, "train", train, replace=True)
     run(config, work, "--data-path", str(store), "--resume")
+
+
+def other_store(path, tiny, change):
+    """The tiny store's clips, as change(number, name, label, keypoint) has each, in the same splits; its path."""
+    layout, classes = change(None, tiny.layout, tiny.classes, None) or (tiny.layout, tiny.classes)
+    with StoreWriter(path, layout, classes, source="test") as writer:
+        for i, name in enumerate(tiny.name):
+            splits = [split for split, index in tiny.splits.items() if i in index]
+            writer.add(*change(i, name, int(tiny.label[i]), tiny.clip(i)), splits)
+    return str(path)
+
+
+def moved(number, name, label, keypoint):
+    """Every coordinate is another one."""
+    return None if number is None else (name, label, keypoint * 0.1 + 5)
+
+
+def test_other_frames_under_the_old_path(config, tmp_path, tiny_store):
+    store, work = tmp_path / "store.h5", tmp_path / "run"
+    shutil.copy(tiny_store, store)
+    run(config, work, "--data-path", str(store))
+    other_store(store, Store(tiny_store), moved)
+    before = {path: path.read_bytes() for path in work.iterdir()}
+    with pytest.raises(ValueError, match="test_metrics.json is of a test of other clips"):
+        main(["--phase", "test", "--weights", str(work / "runs.pt")])
+    (work / "runs.pt").unlink()
+    with pytest.raises(ValueError, match="--resume: the training clips of .*store.h5 are not those that"):
+        run(config, work, "--data-path", str(store), "--resume")
+    assert all(path.read_bytes() == content for path, content in before.items() if path.name != "runs.pt")
+
+
+def test_weights_of_other_classes_or_joints(config, tmp_path, tiny_store):
+    run(config, tmp_path / "a", "--num-epoch", "1")
+    weights, tiny = ["--weights", str(tmp_path / "a" / "runs.pt"), "--num-epoch", "1"], Store(tiny_store)
+
+    def reversed_classes(number, name, label, keypoint):
+        return (name, label[::-1]) if number is None else (name, 3 - label, keypoint)
+
+    def reversed_joints(number, name, label, keypoint):
+        if number is None:
+            return read_layout(describe_layout(name) | {"name": "turned", "joints": list(name.joints)[::-1]}), label
+        return name, label, keypoint
+
+    classes = other_store(tmp_path / "classes.h5", tiny, reversed_classes)
+    with pytest.raises(ValueError, match="runs.pt: trained on other classes than .*h5 has; --ignore-weights fc"):
+        run(config, tmp_path / "b", *weights, "--data-path", classes)
+    run(config, tmp_path / "b", *weights, "--data-path", classes, "--ignore-weights", "fc.")
+    joints = other_store(tmp_path / "joints.h5", tiny, reversed_joints)
+    with pytest.raises(ValueError, match="runs.pt: trained on other layout than .*joints.h5 has$"):
+        run(config, tmp_path / "c", *weights, "--data-path", joints, "--ignore-weights", "fc.")
+    with pytest.raises(ValueError, match="runs.pt: no weight has 'clasifier' in its name"):
+        run(config, tmp_path / "c", *weights, "--ignore-weights", "fc.", "clasifier")
+    assert not (tmp_path / "c").exists()
 
 
 # ---- bad input

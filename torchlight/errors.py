@@ -12,6 +12,9 @@ def guarded(main):
     of the program. An exception that passed through a Recorder left its traceback in that run's log (its
     attribute `log`); a fault without a log prints it.
     """
+    for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a name shows its code
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = main(sys.argv[1:])
     except BrokenPipeError:

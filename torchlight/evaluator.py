@@ -69,7 +69,7 @@ def write_predictions(recorder, names, score, facts, most=5, shown=10):
     check_finite(score)
     classes = facts["classes"]
     order = np.argsort(-score, axis=1, kind="stable")[:, :most]
-    probability = torch.from_numpy(score).softmax(dim=1).numpy()
+    probability, lines = torch.from_numpy(score).softmax(dim=1).numpy(), []
     with replacing(recorder.path("predictions.csv"), "w") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["clip", "rank", "class", "probability"])
@@ -77,8 +77,10 @@ def write_predictions(recorder, names, score, facts, most=5, shown=10):
             found = [(classes[c], f"{probability[i, c]:.4f}") for c in order[i]]
             table.writerows((name, rank, *what) for rank, what in enumerate(found, start=1))
             if i < shown:
-                recorder.log(f"{name}: " + ", ".join(f"{action} {share}" for action, share in found))
+                lines.append(f"{name}: " + ", ".join(f"{action} {share}" for action, share in found))
     write_json(recorder.path("predictions.json"), facts)
+    for line in lines:
+        recorder.log(line)
     recorder.log(f"{len(names)} clips: {recorder.path('predictions.csv')}")
 
 

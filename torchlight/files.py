@@ -34,16 +34,17 @@ def replacing(path, mode="wb"):
         temporary.unlink(missing_ok=True)
 
 
-def lock(path):
+def lock(path, wait=False):
     """Keep other processes that ask for it out of a directory or file; an end of this one, too, lets them in.
 
-    Returns a file descriptor to close, or None where there are no such locks. Raises ValueError if one has it.
+    Returns a file descriptor to close, or None where there are no such locks. Raises ValueError if one has it, or
+    waits for it.
     """
     if fcntl is None:
         return None
     handle = os.open(path, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         os.close(handle)
         raise ValueError(f"{path}: another process is writing to it") from None

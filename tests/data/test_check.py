@@ -37,16 +37,26 @@ def test_a_sound_store(path, capsys):
 
 def test_faults(tmp_path, capsys):
     with StoreWriter(tmp_path / "x.h5", "ucla", ["a", "b"], "test") as writer:
-        writer.add("good", 0, np.ones((2, 1, 20, 3)), ["train", "test", "xsub/train-lt", "xsub/test"])
+        writer.add("good", 0, np.ones((2, 1, 20, 3)), ["train", "test", "val", "xsub/train-lt", "xsub/test"])
         writer.add("zero", 1, np.zeros((2, 1, 20, 3)), "train")
         writer.add("nan", 1, 2 * np.ones((2, 1, 20, 3)), "train")
     with h5py.File(tmp_path / "x.h5", "r+") as file:
         file["keypoint"][5, 0, 3, 1] = np.nan
     status, printed = check(tmp_path / "x.h5", capsys)
-    assert status == 1 and printed.endswith("4 faults\n")
+    assert status == 1 and printed.endswith("5 faults\n")
+    assert "1 clips are in train and in val: good" in printed
     assert "clip zero: all coordinates are 0" in printed and "clip nan: coordinates that are not finite" in printed
     assert "1 clips are in train and in test: good" in printed
     assert "1 clips are in xsub/train-lt and in xsub/test: good" in printed
+
+
+def test_a_clip_far_from_all_others(tmp_path, capsys):
+    with StoreWriter(tmp_path / "x.h5", "ucla", ["a"], "test") as writer:
+        for i, most in enumerate([1, 3, 1e15]):
+            writer.add(f"clip {i}", 0, np.linspace(0, most, 120).reshape(2, 1, 20, 3), "train")
+    status, printed = check(tmp_path / "x.h5", capsys)
+    assert status == 1 and "clip clip 2: coordinates up to 9.91597e+14, where half of the clips stay within" in printed
+    assert printed.endswith("\n1 fault\n")
 
 
 def test_splits_with_and_without_labels(tmp_path, capsys):

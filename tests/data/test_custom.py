@@ -127,7 +127,7 @@ def test_pixels(source):
     source.rows.clear()
     source.add("a.npy", clip[..., :2])
     found = source.prepare().clip(0)
-    assert (found[0, 0, 0] == -1).all() and not found[:, 1].any()
+    assert not found[0, 0, 0].any() and (found[0, 0, 1] == -0.5).all() and not found[:, 1].any()
 
 
 @pytest.mark.parametrize("channels", ["xy", "xys"])
@@ -256,6 +256,34 @@ def test_a_bad_row_stops_and_is_named(source, row):
     source.add("good.json", values((2, 1, 6, 3)), split="test")
     source.rows[1:] = [row]
     with pytest.raises(ValueError, match=f"list.csv, line 3, .*{ROWS[row]}"):
+        source.prepare()
+
+
+def test_numbers_that_are_names_of_classes(source):
+    """0 is not the first class where the first class is called 1: 1 would be the first, too."""
+    source.about["classes"] = ["1", "2"]
+    source.add("a.npy", values((2, 6, 3)), label="2")
+    assert source.prepare().label.tolist() == [1]
+    source.add("b.npy", values((2, 6, 3)), label="0")
+    with pytest.raises(ValueError, match="list.csv, line 3, b.npy: label: '0' is no class, and not taken for a number"):
+        source.prepare()
+    source.about["classes"] = ["0", "1"]
+    source.rows[:] = [row.replace(",2,", ",1,") for row in source.rows]
+    assert source.prepare().label.tolist() == [1, 0]
+
+
+def test_poses_that_may_be_in_pictures_say_so(source):
+    source.about["layout"] = "coco"
+    source.add("a.npy", values((2, 17, 3)))
+    with pytest.raises(ValueError, match="my.yaml: the key channels is missing: coco poses may be xy, xys or xyz"):
+        source.prepare()
+
+
+def test_coordinates_out_of_all_reach(source):
+    clip = values((2, 6, 3))
+    clip[1, 2, 0] = -1e15
+    source.add("a.npy", clip)
+    with pytest.raises(ValueError, match=r"list.csv, line 2, a.npy: a coordinate of 1e\+15: xyz are metres"):
         source.prepare()
 
 

@@ -201,7 +201,7 @@ def test_batches_made_in_advance_are_the_same(tiny_store, monkeypatch):
     feeder = build_feeder(tiny_store, "train", transforms=TRAIN)
     here = [x for x, _, _ in TrainBatches(feeder, 4).epoch(0)]
     test = list(feeder.batches(4))
-    monkeypatch.setattr(Feeder, "_in_advance", True)
+    monkeypatch.setattr(Feeder, "in_advance", True)
     assert all(map(torch.equal, list(feeder.batches(4)), test))
     assert all(map(torch.equal, [x for x, _, _ in TrainBatches(feeder, 4).epoch(0)], here))
     monkeypatch.setattr(feeder, "skeletons", lambda *request: 1 / 0)

@@ -1,3 +1,8 @@
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
@@ -5,6 +10,8 @@ import pytest
 from feeders import Store, StoreWriter, add_split
 from feeders.store import RELEASE
 from graph import read_layout
+
+ROOT = Path(__file__).parents[2]
 
 
 def clip(length, value=1.0, joints=20):
@@ -86,6 +93,33 @@ def test_a_writer_that_could_write_no_store(tmp_path):
         StoreWriter(tmp_path / "x.h5", "ucla", ["a"], "test", channels="xyc")
     with pytest.raises(IsADirectoryError, match="is a directory"), StoreWriter(tmp_path, "ucla", ["a"], "test"):
         pass
+
+
+def test_splits_are_added_in_turn(tmp_path):
+    path = tmp_path / "x.h5"
+    with StoreWriter(path, "ucla", ["a"], "test") as writer:
+        writer.add("one", 0, clip(1))
+    code = "import sys; from feeders import add_split; [add_split(sys.argv[1], sys.argv[2] + i, [0]) for i in '1234']"
+    many = [subprocess.Popen([sys.executable, "-c", code, path, name], cwd=ROOT) for name in "abc"]
+    assert [process.wait() for process in many] == [0, 0, 0]
+    assert sorted(Store(path).splits) == [f"{name}{i}" for name in "abc" for i in range(1, 5)]
+
+
+def test_what_is_no_store_is_not_replaced(tmp_path):
+    path = tmp_path / "description.yaml"
+    path.write_text("classes: [a]")
+    with pytest.raises(ValueError, match="description.yaml: is there, and no store; it is not replaced"):
+        StoreWriter(path, "ucla", ["a"], "test").__enter__()
+    assert path.read_text() == "classes: [a]" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_frames_have_a_checksum(tmp_path):
+    with StoreWriter(tmp_path / "x.h5", "ucla", ["a"], "test") as writer:
+        writer.add("one", 0, clip(3, 1))
+        writer.add("two", 0, clip(2, 7))
+    add_split(tmp_path / "x.h5", "train", [1])
+    expected = zlib.crc32(np.concatenate([clip(3, 1), clip(2, 7)]))
+    assert Store(tmp_path / "x.h5").frames_checksum == expected
 
 
 def test_frames_that_wait_have_no_name(tmp_path):

@@ -160,7 +160,7 @@ def test_random_rotation_keeps_distances(C):
 
 
 def test_turning_in_space_needs_three_channels():
-    with pytest.raises(ValueError, match="2 channels"):
+    with pytest.raises(ValueError, match="cannot be turned in space"):
         view_rotation(make(random_clips(C=2)), rng())
 
 

@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_leaves
 from graph import LAYOUTS, build_graph
 from model import MODELS, build_model
 from model.ctrgcn import CTRGraphConv
+from model.frhead import FRHead
 from torchlight.profiler import count_flops
 
 SKELETON_MODELS = [name for name, model in MODELS.items() if not hasattr(model, "heat_maps")]
@@ -223,12 +224,13 @@ class Devices(TorchDispatchMode):
         return result
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [*MODELS, "FR-Head"])
 def test_nothing_in_a_forward_pass_is_copied_to_its_device_or_waited_for(name):
     """Either would make a GPU wait, and cannot be captured as a CUDA graph."""
-    heat_maps = hasattr(MODELS[name], "heat_maps")
+    heat_maps = name == "posec3d"
     graph, arguments = build_graph("coco" if heat_maps else "ntu"), {"in_channels": 17} if heat_maps else {}
-    model = build_model(name, 10, 2, graph, **arguments).to("meta").train()
+    model = build_model("ctrgcn" if name == "FR-Head" else name, 10, 2, graph, **arguments)
+    model = (FRHead(model, 32) if name == "FR-Head" else model).to("meta").train()
     x = torch.empty(2, 17, 16, 56, 56) if heat_maps else torch.empty(2, 3, 32, graph.num_point, 2)
     with Devices() as seen:
         model(x.to("meta"))

@@ -39,7 +39,7 @@ VARIANTS = {  # model_args of those that are not the default
 def agree(model, x, expected):
     with torch.no_grad():
         logits = model.eval()(x)
-    assert (logits - expected).abs().max() <= 1e-4 * expected.abs().max()
+    assert (logits - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
 @pytest.mark.parametrize(("file", "layout", "persons", "_name"), GOLDENS)

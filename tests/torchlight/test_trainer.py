@@ -10,7 +10,7 @@ from torchlight import checkpoint
 from torchlight.evaluator import evaluate, predict
 from torchlight.metrics import evaluate_scores
 from torchlight.recorder import Recorder
-from torchlight.trainer import Trainer, learning_rate
+from torchlight.trainer import Trainer, build_optimizer, learning_rate
 
 
 def options(**changed):
@@ -25,6 +25,21 @@ def options(**changed):
 def test_step_schedule_and_warm_up():
     config = options(step=[3, 4])
     assert [learning_rate(config, 1.0, e, 0.5) for e in range(5)] == pytest.approx([0.5, 1, 1, 0.1, 0.01])
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
+def test_first_step_of_the_optimizers(name):
+    p, g, lr, decay = torch.tensor([2.0, -1.0, 0.5]), torch.tensor([0.3, 0.1, -2.0]), 0.1, 0.5
+    parameter = torch.nn.Parameter(p.clone())
+    optimizer = build_optimizer(name, [parameter], lr, 0.9, True, decay)
+    parameter.grad = g.clone()
+    optimizer.step()
+    expected = {
+        "SGD": p - lr * 1.9 * (g + decay * p),  # Nesterov: the gradient and 0.9 of the momentum, which is the gradient
+        "Adam": p - lr * (g + decay * p).sign(),
+        "AdamW": (1 - lr * decay) * p - lr * g.sign(),
+    }
+    torch.testing.assert_close(parameter.detach(), expected[name])
 
 
 @pytest.mark.parametrize("amp", ["bf16", "fp16"])
