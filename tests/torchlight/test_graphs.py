@@ -1,9 +1,12 @@
 import contextlib
+import copy
 
 import pytest
 import torch
 from torch import nn
 
+from graph import build_graph
+from model import MODELS, build_model
 from torchlight.graphs import GraphedForward
 from torchlight.trainer import build_optimizer
 
@@ -36,6 +39,28 @@ def test_graphs_train_to_the_same_bits():
     assert len(forward.captured) == 2
     for key, value in expected.items():
         assert torch.equal(state[key], value), key
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_is_captured_as_it_is(name, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    heat_maps = name == "posec3d"
+    graph, more = build_graph("coco" if heat_maps else "ntu"), {"in_channels": 17} if heat_maps else {}
+    plain = build_model(name, 10, 2, graph, **more).cuda().train()
+    graphed = copy.deepcopy(plain)
+    forward = GraphedForward(graphed)
+    for step in range(2):
+        x = torch.randn(4, 17, 16, 56, 56) if heat_maps else torch.randn(4, 3, 32, 25, 2)
+        logits = []
+        for model, call in ((plain, plain), (graphed, forward)):
+            torch.manual_seed(step)
+            model.zero_grad(set_to_none=True)
+            logits.append(call(x.cuda()))
+            logits[-1].square().mean().backward()
+        assert torch.equal(*logits)
+        for (key, p), q in zip(plain.named_parameters(), graphed.parameters(), strict=True):
+            assert torch.equal(p.grad, q.grad), key
 
 
 def test_capture_leaves_no_trace_and_is_done_once_a_shape(monkeypatch):
