@@ -107,13 +107,8 @@ MADE_WITH = ("model", "model_args", "classifier", "loss", "loss_args")  # what t
 POST_HOC = ("tau_norm", "adjust_logits")  # what a test does to a trained classifier
 TEST_DATA = ("data_path", "modality", "feeder", "test_feeder_args")  # what decides which clips a test sees
 TESTED = ("shots", *TEST_DATA, *POST_HOC)  # what test_metrics.json keeps of the options
-FREE = (
-    *PLACE,
-    "cuda_graphs",
-    "log_interval",
-    "save_interval",
-    "save_score",
-)  # may change in a resumed run: results stay the same
+# what may change in a resumed run: results stay the same
+FREE = (*PLACE, "cuda_graphs", "log_interval", "save_interval", "save_score")
 
 
 def main(argv):

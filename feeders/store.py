@@ -59,7 +59,7 @@ class Store:
                 layout = str(file.attrs["layout"])
                 self.channels = str(file.attrs.get("channels", "xyz"))
                 self.source = str(file.attrs["source"])
-                self.frames_checksum = int(file.attrs.get("checksum", 0))  # before 2026-11-27 there was none
+                self.frames_checksum = int(file.attrs.get("checksum", 0))  # stores of earlier versions have none
                 self.classes = json.loads(str(file.attrs["classes"]))
                 if not isinstance(self.classes, list) or not all(isinstance(name, str) for name in self.classes):
                     raise ValueError("classes must be a list of names")
@@ -172,10 +172,10 @@ def read_whole(data):
 class StoreWriter:
     """Write a store, clip by clip; frames go to disk at once. A context manager.
 
-    The store appears at `path` when the block ends well. If it ends otherwise, nothing is left behind and a
-    store that was there before stays. resume is for long conversions, a list of all that is to be converted: what was
-    added before an exception or a kill stays in hidden files beside the store, and the next writer with the same
-    arguments goes on from there.
+    The store appears at `path` when the block ends well. If it ends otherwise, nothing is left behind and a store that
+    was there before stays. resume is for long conversions, a list of all that is to be converted: what was added before
+    an exception or a kill stays in hidden files beside the store, and the next writer with the same arguments goes on
+    from there.
 
     layout: a name in graph.LAYOUTS or a Layout; classes: the K names; channels: a word in CHANNELS. Raises ValueError.
     """
