@@ -245,6 +245,8 @@ def main(argv):
     given = {stream: path for stream, path in given.items() if path}
     if not given:
         raise ValueError("give at least one stream, like --joint-dir (see ensemble.py --help)")
+    if arguments.out and (Path(arguments.out) / "test_metrics.json").exists():
+        raise ValueError(f"{arguments.out} holds the results of a run: --out takes another directory")
     weights = stream_weights(list(given), arguments.preset, arguments.alpha)
 
     read = {stream: read_scores(path) for stream, path in given.items()}
@@ -270,8 +272,6 @@ def main(argv):
     print(f"{'fused':13s}      {format_summary(metrics)}")
     if arguments.out:
         out = Path(arguments.out)
-        if (out / "test_metrics.json").exists():
-            raise ValueError(f"{out} holds the results of a run: --out takes another directory")
         out.mkdir(parents=True, exist_ok=True)
         single = {
             stream: {k: v for k, v in m.items() if k not in ("confusion", "count")} for stream, m in streams.items()

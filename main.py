@@ -22,7 +22,7 @@ from model import CLASSIFIERS, MODELS, build_model
 from model.classifier import adjust_logits, freeze_backbone, tau_normalise
 from model.frhead import CL_MODES, VERSIONS, FRHead
 from model.loss import LDAM_SCALE, LOSSES, WITH_PRIOR, build_loss
-from model.pretrained import is_ours, load_weights
+from model.pretrained import is_ours, load_weights, without
 from torchlight import checkpoint, distributed, plot
 from torchlight.config import Option, bind, command_line, read_yaml, resolve
 from torchlight.device import bare, counted_generator, counted_seed, parse_device, place
@@ -315,18 +315,18 @@ def read_weights(model, saved, config, store):
     """Load the checkpoint that --weights names into the model. Raises ValueError naming the file where it does not fit
     the model, or, one of ours, not the store: its joints, or classes that the classifier would be of.
     """
+    facts = describe_store(store) if is_ours(saved) else {}
+    if not any(".fc." in f".{name}" for name in without(model.state_dict(), config.ignore_weights)):
+        facts.pop("classes", None)  # they get a classifier of their own
+    key = differing(saved, facts)
+    if key:
+        new = key == "classes" and config.phase == "train"
+        hint = "; --ignore-weights fc. begins with a new classifier" if new else ""
+        raise ValueError(f"{config.weights}: trained on other {key} than {store.path} has{hint}")
     try:
         left_out = load_weights(model, saved, config.ignore_weights)
     except ValueError as error:
         raise ValueError(f"{config.weights}: {error}") from None
-    facts = describe_store(store) if is_ours(saved) else {}
-    if set(left_out) >= {name for name in model.state_dict() if name.split(".")[-2:-1] == ["fc"]}:
-        facts.pop("classes", None)  # they get a classifier of their own
-    key = differing(saved, facts)
-    if key:
-        hint = "; --ignore-weights fc. begins with a new classifier" if key == "classes" else ""
-        hint = hint if config.phase == "train" else ""
-        raise ValueError(f"{config.weights}: trained on other {key} than {store.path} has{hint}")
     if left_out:
         print(f"{config.weights}: {len(left_out)} tensors keep their initial values: {', '.join(left_out[:6])}")
 

@@ -126,20 +126,17 @@ def load_weights(model, saved, ignore=()):
     the checkpoint does not, they must be among what is ignored. Returns the names that keep their initial values.
     """
     heads = isinstance(model, FRHead)
-    names = [*model.state_dict(), *(saved["model"] if is_ours(saved) else read_state_dict(saved))]
+    state, everything = saved["model"] if is_ours(saved) else read_state_dict(saved), model.state_dict()
     for word in ignore:
-        if not any(word in name for name in names):
+        if not any(word in name for name in (*everything, *state)):
             raise ValueError(f"no weight has {word!r} in its name, which is to be ignored")
     if not is_ours(saved):
-        state = read_state_dict(saved)
         return load_published(model, state if heads else without(state, ["ren_"]), ignore)
-    state = saved["model"]
     trained_with = any(key.startswith("head.") for key in state)
     if trained_with and not heads:
         state = {key.removeprefix("backbone."): value for key, value in state.items() if not key.startswith("head.")}
     elif heads and not trained_with:
         state = {f"backbone.{key}": value for key, value in state.items()}
-    everything = model.state_dict()
     state, ours = without(state, ignore), without(everything, ignore)
     check_fit(state, ours, [key for key in ours if key not in state], [key for key in state if key not in ours])
     model.load_state_dict(state, strict=False)

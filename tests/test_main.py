@@ -398,17 +398,13 @@ def test_profile_of_a_config(config, tmp_path, capsys):
 
 
 def start(config, work, *words, until=None):
-    """A run in a process of its own. until: it stops where it logs this text, until release(work)."""
-    program = ["tests/hold.py", until, f"{work}.go"] if until else ["main.py"]
+    """A run in a process of its own. until: it stops where it logs this text, until it is told to end."""
+    program = ["tests/hold.py", until] if until else ["main.py"]
     return subprocess.Popen(
         [sys.executable, *program, "--config", str(config), "--work-dir", str(work), "--log-interval", "1", *words],
         cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-
-
-def release(work):
-    Path(f"{work}.go").touch()
 
 
 def wait_for(process, work, text):
@@ -436,7 +432,6 @@ def test_a_killed_run_continues_bit_for_bit(config, tmp_path):
     process = start(config, work, *words, "--resume", until="epoch 3  batch 2/")
     wait_for(process, work, "epoch 3  batch 2/")
     process.terminate()  # SIGTERM: saves where it is
-    release(work)
     assert process.wait() == 128 + signal.SIGTERM
     saved = checkpoint.load(work / "last.pt")
     assert saved["epoch"] == 2 and saved["step"] >= 2

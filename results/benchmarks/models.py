@@ -135,19 +135,18 @@ def memory(name, what, device):
 
 def rows(names=FEW, compiled=False, rounds=3):
     """Yield rows (what, measured, goal). compiled: with torch.compile too, which takes minutes."""
-    device = DEVICE
-    full, low = peaks(device)
+    full, low = peaks(DEVICE)
     yield (
-        f"matrix product, bf16 against float32 ({describe(device)})",
+        f"matrix product, bf16 against float32 ({describe(DEVICE)})",
         f"{low / full:.2f} x ({full / 1e9:,.0f} GFLOP/s)",
         "-",
     )
-    if compiled and device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++", "cl"))):
+    if compiled and DEVICE.type == "cpu" and not any(map(shutil.which, ("g++", "clang++", "cl"))):
         yield "torch.compile", "skipped: there is no C++ compiler", "-"
         compiled = False
     for name in names:
         for what in SHAPES:
-            yield from measure(name, what, device, full, compiled, rounds)
+            yield from measure(name, what, DEVICE, full, compiled, rounds)
 
 
 def measure(name, what, device, peak, compiled, rounds):

@@ -153,17 +153,15 @@ def models(release, what, rounds):
         raise ValueError(f"the release's logits and ours differ by {apart:.1e} of the largest: not the same work")
     model, x, target = model.to(DEVICE), x.to(DEVICE), target.to(DEVICE)
     test = Test(fold(model), x)
-    steps = {"training": Step(copy.deepcopy(model), x, target)}
+    ours = {"testing": test, "training": Step(copy.deepcopy(model), x, target)}
     if DEVICE.type == "cuda":
-        steps["training, CUDA graphs"] = Step(copy.deepcopy(model), x, target, graphs=True)
-        steps["training, CUDA graphs, bf16"] = Step(model, x, target, torch.bfloat16, graphs=True)
-    name = f"CTR-GCN, {what}, batches of {N}"
-    for verb, ours, theirs, goal in [
-        ("testing", test, "test", "2 x"),
-        *((v, s, "train", "1.5 x") for v, s in steps.items()),
-    ]:
-        ours()
-        yield row(f"{name}: {verb}", N, *turns([ours, partial(release, theirs)], rounds), goal)
+        ours["training, CUDA graphs"] = Step(copy.deepcopy(model), x, target, graphs=True)
+        ours["training, CUDA graphs, bf16"] = Step(model, x, target, torch.bfloat16, graphs=True)
+    for verb, call in ours.items():
+        call()
+        word, goal = ("test", "2 x") if call is test else ("train", "1.5 x")
+        times = turns([call, partial(release, word)], rounds)
+        yield row(f"CTR-GCN, {what}, batches of {N}: {verb}", N, *times, goal)
 
 
 def feeder(release, rounds):
