@@ -6,7 +6,8 @@
     name       (N,) strings  unique
     label      (N,) int64    0 to K - 1; -1 where it is not known
     meta/...   (N,) int64    what the source knows: subject, camera, setup, replication
-    split/...  int64         clips of a split, in order; names may have a slash (xsub/train)
+    split/...  int64         clips of a split, in order; names may have a slash (xsub/train); with the attribute `added`
+                             where it is not of the source (add_split)
 
 Attributes: format, layout (a name in graph.LAYOUTS, or a layout of one's own as JSON), classes (JSON list of K names),
 channels (a word in CHANNELS), source (where the clips are from), checksum (CRC-32 of keypoint).
@@ -44,8 +45,8 @@ class Store:
 
     keypoint (F, M, V, C) is mapped copy-on-write: reading it loads pages as they are needed, nothing is ever written
     back. layout: a graph.Layout; channels: a word in CHANNELS; name: list; label, offset, length: int64 arrays; meta,
-    splits: dicts of arrays. Raises ValueError or OSError
-    naming the file for what is not a sound store.
+    splits: dicts of arrays; added: the splits that add_split made. Raises ValueError or OSError naming the file for
+    what is not a sound store.
     """
 
     def __init__(self, path):
@@ -74,6 +75,7 @@ class Store:
                     {key.removeprefix(group): read_whole(data[key]) for key in data if key.startswith(group)}
                     for group in ("meta/", "split/")
                 )
+                self.added = [key for key in self.splits if data[f"split/{key}"].attrs.get("added")]
                 keypoint = data["keypoint"]
                 shape, dtype, start = keypoint.shape or (), keypoint.dtype, keypoint.id.get_offset()
         except (OSError, ValueError, KeyError) as error:
@@ -172,10 +174,10 @@ def read_whole(data):
 class StoreWriter:
     """Write a store, clip by clip; frames go to disk at once. A context manager.
 
-    The store appears at `path` when the block ends well. If it ends otherwise, nothing is left behind and a store that
-    was there before stays. resume is for long conversions, a list of all that is to be converted: what was added before
-    an exception or a kill stays in hidden files beside the store, and the next writer with the same arguments goes on
-    from there.
+    The store appears at `path` when the block ends well, with the splits that add_split gave the one that it replaces.
+    If it ends otherwise, nothing is left behind and a store that was there before stays. resume is for long
+    conversions, a list of all that is to be converted: what was added before an exception or a kill stays in hidden
+    files beside the store, and the next writer with the same arguments goes on from there.
 
     layout: a name in graph.LAYOUTS or a Layout; classes: the K names; channels: a word in CHANNELS. Raises ValueError.
     """
@@ -343,6 +345,8 @@ class StoreWriter:
                 file[f"meta/{key}"] = np.asarray(values, dtype=np.int64)
             for key, index in self.splits.items():
                 file[f"split/{key}"] = np.asarray(index, dtype=np.int64)
+            for key, index in self._added_before().items():
+                write_added(file, key, index)
             keypoint = file.create_dataset("keypoint", (int(length.sum()), *self.shape), np.float32)
             size = int(np.prod(self.shape))
             block = max(1, (16 << 20) // (4 * size))
@@ -355,6 +359,35 @@ class StoreWriter:
             file.attrs["checksum"] = checksum
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
+
+    def _added_before(self):
+        """{name: clips (n,)} of what was added to the store that is replaced; what no longer fits is named."""
+        try:
+            before = Store(self.path)
+        except (OSError, ValueError):  # there is none
+            return {}
+        place = {clip: i for i, clip in enumerate(zip(self.name, self.label, strict=True))}
+        added = {}
+        for split in before.added:
+            clips = [(before.name[i], int(before.label[i])) for i in before.splits[split]]
+            changed = [name for name, label in clips if (name, label) not in place]
+            try:
+                check_split(split, self.splits)
+                if split in self.splits:
+                    raise ValueError("the source has one of this name")
+                if changed:
+                    raise ValueError(f"clip {changed[0]} is not what it was")
+            except ValueError as error:
+                print(f"note: {self.path}: the split {split} that was added before is left out: {error}")
+            else:
+                added[split] = np.array([place[clip] for clip in clips], dtype=np.int64)
+        return added
+
+
+def write_added(file, name, index):
+    """Write a split that is not of the source to an open HDF5 file."""
+    file[f"split/{name}"] = index
+    file[f"split/{name}"].attrs["added"] = True
 
 
 def check_split(name, others=()):
@@ -396,7 +429,7 @@ def _add_split(path, name, index, replace):
         with h5py.File(temporary, "r+") as file:
             if f"split/{name}" in file:
                 del file[f"split/{name}"]
-            file[f"split/{name}"] = index
+            write_added(file, name, index)
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -153,6 +153,20 @@ def test_add_split(store):
     assert Store(store).split("lt").tolist() == [2] and len(list(store.parent.iterdir())) == 1
 
 
+def test_added_splits_outlive_a_new_conversion(store, capsys):
+    add_split(store, "lt", [2, 0])
+    add_split(store, "lt50", [0])
+    clips = ("three", 1, clip(4), None), ("one", 0, clip(3), "train"), ("zero", 0, clip(2), "lt50")
+    write(store, *clips)
+    new = Store(store)
+    assert {key: index.tolist() for key, index in new.splits.items()} == {"lt": [0, 1], "lt50": [2], "train": [1]}
+    assert new.added == ["lt"]
+    assert "the split lt50 that was added before is left out: the source has one" in capsys.readouterr().out
+    write(store, ("three", 0, clip(4), "train"), ("one", 0, clip(3), "train"))  # another label
+    assert Store(store).added == []
+    assert "the split lt that was added before is left out: clip three is not what it was" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("index", "message"), [([2, 0, 2], "names clip three more than once"), ([3], "names clips that are not there")]
 )
