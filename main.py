@@ -368,7 +368,7 @@ def train(config):
     with blame(config, "loss_args"):
         counts = sampler(train_set.class_count)
         loss = build_loss(config.loss, counts, **config.loss_args).to(devices[0])
-    early = loss.before or build_loss("cross-entropy", train_set.class_count)  # of the epochs before defer_epoch
+    early = loss.before or build_loss("cross-entropy", counts, smoothing=loss.smoothing)  # before defer_epoch
     torch.manual_seed(counted_seed("weights", config.seed))
     model = make_model(config, train_set)
     start = {}

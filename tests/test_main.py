@@ -215,12 +215,17 @@ def test_seeds_differ(config, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("loss", "plain"), [("action-aware", []), ("ldam", ["--loss", "ldam", "--loss-args", "beta=0"])]
+    ("loss", "plain"),
+    [
+        (["action-aware"], []),
+        (["action-aware", "--loss-args", "smoothing=0.1"], ["--loss-args", "smoothing=0.1"]),
+        (["ldam"], ["--loss", "ldam", "--loss-args", "beta=0"]),
+    ],
 )
 def test_deferring_starts_without_the_weights(config, tmp_path, loss, plain):
     """Before defer_epoch a run is one of plain cross-entropy, LDAM's one of its margins alone; then it is another."""
     run(config, tmp_path / "ce", *plain)
-    run(config, tmp_path / "deferred", "--loss", loss, "--defer-epoch", "1")
+    run(config, tmp_path / "deferred", "--loss", *loss, "--defer-epoch", "1")
     lines = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("ce", "deferred")]
     (first, second), (deferred_first, deferred_second) = ([json.loads(line) for line in run] for run in lines)
     assert (first["train_loss"], first["test"]) == (deferred_first["train_loss"], deferred_first["test"])

@@ -34,12 +34,12 @@ def ldam(class_count, max_margin=0.5, scale=LDAM_SCALE, beta=0.999999):
     return LongTailedLoss(margins, class_balanced(class_count, beta), before=LongTailedLoss(margins))
 
 
-def balanced_softmax(class_count, weight="none"):
-    return LongTailedLoss(LogitAdjustment(class_count), _weights(weight, class_count))
+def balanced_softmax(class_count, weight="none", smoothing=0.0):
+    return LongTailedLoss(LogitAdjustment(class_count), _weights(weight, class_count), smoothing=smoothing)
 
 
-def logit_adjustment(class_count, tau=1.0, weight="none"):
-    return LongTailedLoss(LogitAdjustment(class_count, tau), _weights(weight, class_count))
+def logit_adjustment(class_count, tau=1.0, weight="none", smoothing=0.0):
+    return LongTailedLoss(LogitAdjustment(class_count, tau), _weights(weight, class_count), smoothing=smoothing)
 
 
 def equalization(class_count, gamma=0.9):
@@ -56,8 +56,8 @@ def gumbel(class_count):
     return LongTailedLoss(Gumbel())
 
 
-def action_aware_loss(class_count):
-    return LongTailedLoss(weight=action_aware(class_count))
+def action_aware_loss(class_count, smoothing=0.0):
+    return LongTailedLoss(weight=action_aware(class_count), smoothing=smoothing)
 
 
 LOSSES = {
@@ -84,7 +84,8 @@ def _weights(name, class_count):
 def build_loss(name, class_count, **arguments):
     """A loss for a training set with these counts of clips (K,).
 
-    Its attribute `before` is the loss of the epochs before `defer_epoch`, where that is not plain cross-entropy.
+    Its attribute `before` is the loss of the epochs before `defer_epoch`, where that is not cross-entropy with its
+    smoothing.
     Raises ValueError for an unknown name or argument, and for a class without clips where its count matters.
     """
     if name not in LOSSES:

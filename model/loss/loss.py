@@ -12,8 +12,8 @@ class LongTailedLoss(nn.Module):
     change     None, or change(logits, label) -> logits of this label: margins, logit adjustment and the like
     weight     class weights (K,), or None
     gamma      focal modulation: a term counts (1 - p) ** gamma, p the probability of its label (Lin et al., ICCV 2017)
-    smoothing  share of each label that is spread over all classes
-    before     the loss before `defer_epoch`; None: plain cross-entropy
+    smoothing  share of each label that is spread over all classes, with the weight of the label
+    before     the loss before `defer_epoch`; None: cross-entropy with this smoothing
 
     target: a Target of feeders.mixing. A clip that counts `share` for its label and the rest for another class adds
     share * w_label * l(label) + (1 - share) * w_other * l(other). The sum over the batch is divided by the sum of the

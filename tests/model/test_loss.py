@@ -187,6 +187,24 @@ def test_smoothed_labels_as_torch_does():
     torch.testing.assert_close(loss, F.cross_entropy(logits, y, label_smoothing=0.1))
 
 
+def test_smoothed_labels_beside_adjustments_and_weights():
+    """Of the changed logits; what is spread has the weight of the label that it is taken from."""
+    logits, (y, other), share = batch()
+    Z, n = logits.double().numpy(), np.array(UCLA_LT, float)
+    adjusted = [np.log(softmax(z + np.log(n))) for z in Z]
+    expected = np.mean([-0.8 * log_p[label] - 0.2 * log_p.mean() for log_p, label in zip(adjusted, y, strict=True)])
+    for name in ("balanced-softmax", "logit-adjustment"):
+        assert build_loss(name, UCLA_LT, smoothing=0.2)(logits, Target(y)).item() == pytest.approx(expected, rel=1e-5)
+    w, total, norm = action_aware(UCLA_LT), 0.0, 0.0
+    for z, one, two, part in zip(Z, y.tolist(), other.tolist(), share.tolist(), strict=True):
+        log_p = np.log(softmax(z))
+        for label, weight in ((one, part * w[one]), (two, (1 - part) * w[two])):
+            total -= weight * (0.8 * log_p[label] + 0.2 * log_p.mean())
+            norm += weight
+    loss = build_loss("action-aware", UCLA_LT, smoothing=0.2)
+    assert loss(logits, Target(y, other, share)).item() == pytest.approx(total / norm, rel=1e-5)
+
+
 def test_what_comes_before_the_deferred_part():
     logits, (y, _), _ = batch()
     assert build_loss("class-balanced", UCLA_LT).before is None  # plain cross-entropy
