@@ -21,7 +21,7 @@ from graph import build_graph, describe_layout
 from model import CLASSIFIERS, MODELS, build_model
 from model.classifier import adjust_logits, freeze_backbone, tau_normalise
 from model.frhead import CL_MODES, VERSIONS, FRHead
-from model.loss import LDAM_SCALE, LOSSES, WITH_PRIOR, build_loss
+from model.loss import LDAM_SCALE, LOSSES, build_loss, makes_up
 from model.pretrained import is_ours, load_weights, without
 from torchlight import checkpoint, distributed, plot
 from torchlight.config import Option, bind, command_line, read_yaml, resolve
@@ -205,8 +205,8 @@ def check(config):
     for key in POST_HOC:
         if getattr(config, key) and config.phase not in TRAINED:
             raise ValueError(f"{key} changes a trained classifier: it is for --phase {', '.join(TRAINED)}")
-    if config.adjust_logits and config.loss in WITH_PRIOR:
-        raise ValueError(f"adjust_logits: the loss {config.loss} has adjusted these logits already")
+    if config.adjust_logits and makes_up(config.loss, config.loss_args):
+        raise ValueError(f"adjust_logits: the loss {config.loss} has made up for the class counts in training already")
     if config.classifier == "cosine" and config.loss != "ldam":
         raise ValueError("the cosine classifier is for the loss ldam, which scales its cosines")
     if config.freeze_backbone and config.cl_mode:
@@ -359,6 +359,7 @@ def train(config):
     if changed:
         name = changed.replace("_", " ").replace("checksum", "clips")
         raise ValueError(f"--resume: the {name} of {store.path} are not those that {config.work_dir} began with")
+    training["trained_count"] = train_set.class_count.tolist()  # without those held out
     batches = make_batches(config, train_set)
     if min(batches.clips, config.batch_size) < team.size:
         raise ValueError(
@@ -578,8 +579,8 @@ def export_model(config):
 
 
 def load_trained(config, devices):
-    """The store, the feeder of its test split, the model with --weights, the clips of each class that it was trained
-    with (None if unknown), and {"weights", "epoch" (None if unknown), "checksum"} of it.
+    """The store, the feeder of its test split, the model with --weights, the clips of each class in the split that it
+    was trained on (None if unknown), and {"weights", "epoch" (None if unknown), "checksum"} of it.
     """
     store = Store(config.data_path)
     feeder = make_feeder(config, store, "test_feeder_args", devices[0])
@@ -597,7 +598,8 @@ def load_trained(config, devices):
     if config.tau_norm:
         tau_normalise(model.fc, config.tau_norm)
     if config.adjust_logits:
-        adjust_logits(model.fc, SAMPLERS[config.sampler](np.asarray(counts)), config.adjust_logits)
+        trained_count = np.asarray(saved.get("trained_count", counts) if is_ours(saved) else counts)
+        adjust_logits(model.fc, SAMPLERS[config.sampler](trained_count), config.adjust_logits)
     return store, feeder, place(model, devices), counts, tested
 
 

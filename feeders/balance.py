@@ -13,7 +13,10 @@ def class_count(label, num_class):
 
 
 def tail_classes(count):
-    """The tail third, bool (K,): the K - 2 * (K // 3) classes of fewest clips; of equals, those of higher index."""
+    """The tail third, bool (K,): the K - 2 * (K // 3) classes of fewest clips (4 of 10, 2 of 4, both of 2).
+
+    Of equals, those of higher index.
+    """
     K = len(count)
     tail = np.zeros(K, dtype=bool)
     tail[np.argsort(-count, kind="stable")[2 * (K // 3) :]] = True

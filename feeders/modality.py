@@ -26,10 +26,13 @@ def _joints(x, index):
     return x.movedim(4, 1).index_select(4, index).movedim(1, 4)
 
 
-def motion(x, joints):
-    """The next frame minus this one; the last is 0 (CTR-GCN, PYSKL). x: (N, T, M, V, C)"""
+def motion(x, length, joints):
+    """The next frame minus this one; the last of the length (N,) is 0 (CTR-GCN, PYSKL). x: (N, T, M, V, C)"""
     y = torch.zeros_like(x)
     y[:, :-1] = difference(x[:, 1:], x[:, :-1], joints)
+    if joints.score is not None:  # coordinates do not change behind a clip's last frame
+        behind = torch.arange(x.shape[1], device=x.device) >= length[:, None] - 1
+        y.masked_fill_(behind[:, :, None, None, None], 0)
     return y
 
 
@@ -49,4 +52,4 @@ def to_modality(clips, rng, name="joint"):
     """Turn joint coordinates into the modality of this name."""
     stream, dash, _ = name.partition("-")
     x = STREAMS[stream](clips.x, clips.joints)
-    clips.x = motion(x, clips.joints) if dash else x
+    clips.x = motion(x, clips.length, clips.joints) if dash else x

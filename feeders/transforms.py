@@ -1,7 +1,7 @@
 """Normalisation and augmentation. Each transform takes Clips, changes them in place, and treats every clip by itself.
 
 A transform is called as transform(clips, rng, **arguments); rng is the torch.Generator of the step. Bodies that are
-absent (all zero) stay zero. Scores of a pose estimator, where the clips have them, stay as they are.
+absent (all zero) stay zero. Scores of a pose estimator, where the clips have them, go with their joints.
 """
 
 import math
@@ -140,7 +140,7 @@ def flip(clips, rng, p=0.5, mirror=True):
 
 
 def part_drop(clips, rng, p=0.5):
-    """With probability p: one of the five body parts, drawn at random, becomes zero (SkeletonAgent)."""
+    """With probability p: one of the five body parts, drawn at random, becomes zero (SkeletonAgent: of four limbs)."""
     expect(0 <= p <= 1, "transforms: part_drop: p", "a probability", p)
     N, device = len(clips), clips.device
     chosen = torch.rand(N, generator=rng, device=device) < p

@@ -102,6 +102,31 @@ def test_post_hoc_changes_leave_the_run_alone(trained):
     assert np.allclose(scores(work / "test-runs-tau-norm-0.5"), expected, atol=1e-5)
 
 
+def test_logits_are_adjusted_by_what_was_trained_with(trained, tmp_path):
+    """Not by clips that were held out; and not where the loss has made up for the counts."""
+    words, _ = trained
+    work = tmp_path / "held"
+    main([*words, "--val-ratio", "0.5", "--work-dir", str(work)])
+    main(["--phase", "test", "--weights", str(work / "runs.pt"), "--device", "cpu", "--adjust-logits", "1"])
+    share = np.array([4, 2, 1, 1]) / 8
+    assert np.allclose(scores(work / "test-runs-adjust-logits-1"), scores(work) - np.log(share), atol=1e-5)
+    for loss in (["action-aware"], ["focal", "--loss-args", "weight=inverse-frequency"]):
+        with pytest.raises(ValueError, match=f"adjust_logits: the loss {loss[0]} has made up for the class counts"):
+            main(
+                [
+                    *words,
+                    "--phase",
+                    "test",
+                    "--weights",
+                    str(work / "other.pt"),
+                    "--adjust-logits",
+                    "1",
+                    "--loss",
+                    *loss,
+                ]
+            )
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -125,7 +150,7 @@ def test_cosine_classifier_trains_with_ldam(trained, tmp_path):
     main([*words, "--classifier", "cosine", "--loss", "ldam", "--work-dir", str(tmp_path / "ldam")])
     assert 1 < np.abs(scores(tmp_path / "ldam")).max() <= 30 * (1 + 1e-6)  # what the softmax is taken of
     for phase in ("test", "predict"):
-        with pytest.raises(ValueError, match="the loss ldam has adjusted these logits already"):
+        with pytest.raises(ValueError, match="the loss ldam has made up for the class counts"):
             weights = ["--weights", str(tmp_path / "ldam" / "runs.pt"), "--device", "cpu"]
             main(["--phase", phase, *weights, "--adjust-logits", "1"])
     with pytest.raises(ValueError, match="for a linear classifier"):

@@ -6,10 +6,9 @@ from .logits import Equalization, Gumbel, KeyPointSensitive, LogitAdjustment, Ma
 from .loss import LongTailedLoss
 from .weights import WEIGHTS, action_aware, class_balanced, inverse_frequency
 
-__all__ = ["LDAM_SCALE", "LOSSES", "WITH_PRIOR", "build_loss"]
+__all__ = ["LDAM_SCALE", "LOSSES", "build_loss", "makes_up"]
 
 LDAM_SCALE = 30.0
-WITH_PRIOR = ("ldam", "balanced-softmax", "logit-adjustment", "kps")  # make logits differ by the class counts
 
 
 def cross_entropy(class_count, smoothing=0.0):
@@ -73,6 +72,11 @@ LOSSES = {
     "gumbel": gumbel,
     "action-aware": action_aware_loss,
 }
+
+
+def makes_up(name, arguments):
+    """Whether a loss with these arguments makes up for the class counts: by adjustments, margins, scales or weights."""
+    return name not in ("cross-entropy", "focal", "gumbel") or arguments.get("weight", "none") != "none"
 
 
 def _weights(name, class_count):

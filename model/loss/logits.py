@@ -48,14 +48,16 @@ class Margins(nn.Module):
 class Equalization(nn.Module):
     """Rare classes are left out of the softmax of other classes' clips, with probability gamma (Tan et al., CVPR 2020).
 
-    Rare is the tail third (tail_classes; BRL's code takes one class fewer); Tan et al. go by a frequency, 1.76e-3 for
-    LVIS, and gamma = 0.9 is theirs. Draws from PyTorch's own generator.
+    Rare is the tail third (tail_classes; BRL's code takes one class fewer), but no class with as many clips as the most
+    frequent one; Tan et al. go by a frequency, 1.76e-3 for LVIS, and gamma = 0.9 is theirs. Draws from PyTorch's own
+    generator.
     """
 
     def __init__(self, class_count, gamma=0.9):
         super().__init__()
         expect(0 <= gamma <= 1, "equalization: gamma", "a probability", gamma)
-        self.register_buffer("rare", torch.from_numpy(tail_classes(np.asarray(class_count))))
+        n = np.asarray(class_count)
+        self.register_buffer("rare", torch.from_numpy(tail_classes(n) & (n < n.max())))
         self.gamma = gamma
 
     def forward(self, logits, label):

@@ -268,3 +268,15 @@ def test_modalities_by_hand(name):
             expected[:, t] = still[:, t + 1] - still[:, t]
         expected[:, 5] = 0
     torch.testing.assert_close(clips.x, expected)
+
+
+def test_the_motion_of_a_score_ends_with_its_own_clip():
+    """Whatever longer clips are in the batch: behind the last frame nothing moves, and no score is seen."""
+    x = random_clips(N=2)
+    x[0, 3:] = x[0, 2]  # goes on with its last frame
+    clips = make(x, [3, 6])
+    clips.joints.score = clips.axes = 2
+    to_modality(clips, None, "joint-motion")
+    assert (clips.x[0, 2:] == 0).all() and (clips.x[1, 5] == 0).all()
+    torch.testing.assert_close(clips.x[0, :2, ..., :2], (x[0, 1:3] - x[0, :2])[..., :2])
+    torch.testing.assert_close(clips.x[0, :2, ..., 2], (x[0, 1:3] + x[0, :2])[..., 2] / 2)

@@ -141,6 +141,9 @@ def test_equalization_leaves_rare_classes_out_of_other_classes_clips():
         stay = [c for c in range(10) if c < 6 or c == label]  # 6 to 9 are the tail third
         terms.append(-z[label] + np.log(np.exp(z[stay]).sum()))
     assert always == pytest.approx(np.mean(terms), rel=1e-5)
+    two = build_loss("equalization", [90, 10], gamma=1.0)  # the frequent class stays in the rare one's softmax
+    z, label = torch.tensor([[1.0, 2.0], [3.0, -1.0]]), torch.tensor([0, 1])
+    assert two(z, Target(label)).item() == pytest.approx(F.cross_entropy(z[1:], label[1:]).item() / 2)
     torch.manual_seed(0)
     many = torch.stack([build_loss("equalization", UCLA_LT)(logits, Target(y)) for _ in range(20)])
     plain = F.cross_entropy(logits, y).item()
@@ -155,8 +158,7 @@ def test_gumbel_has_a_gradient_at_any_logit():
 
 
 NEUTRAL = {
-    "focal": {"gamma": 0.0}, "ldam": {"max_margin": 0.0, "scale": 1.0}, "equalization": {"gamma": 0.0},
-    "kps": {"max_margin": 0.0},
+    "focal": {"gamma": 0.0}, "ldam": {"max_margin": 0.0, "scale": 1.0}, "kps": {"max_margin": 0.0},
 }  # fmt: skip
 
 

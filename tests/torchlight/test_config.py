@@ -58,7 +58,9 @@ def test_another_loss_comes_without_the_arguments_of_the_one_below(tmp_path):
     assert (config.loss, config.loss_args, config.origin["loss_args"]) == ("kps", {}, "default")
     assert config.defer_epoch == 0
     smoothing = ({"loss_args": {"smoothing": 0.1}}, "x.yaml")
-    assert resolve(options, [smoothing, ({"loss": "focal"}, "command line")]).loss_args == {"smoothing": 0.1}
+    assert resolve(options, [smoothing, ({"loss": "focal"}, "command line")]).loss_args == {}  # they are the default's
+    same = resolve(options, [smoothing, ({"loss": "cross-entropy"}, "command line")])
+    assert same.loss_args == {"smoothing": 0.1} and resolve(options, [smoothing]).origin["loss"] == "default"
 
 
 def test_yaml_numbers_without_a_dot_are_numbers():
