@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional as F
 
 from feeders import Target
-from model.loss import LOSSES, build_loss
+from model.loss import LOSSES, build_loss, makes_up
 from model.loss.weights import action_aware
 
 UCLA_LT = [100, 77, 59, 46, 35, 27, 21, 16, 12, 10]
@@ -215,6 +215,12 @@ def test_what_comes_before_the_deferred_part():
     torch.testing.assert_close(ldam.before(logits, Target(y)), unweighted(logits, Target(y)))
     kps = build_loss("kps", UCLA_LT)
     assert kps.before(logits, Target(y)).item() != pytest.approx(kps(logits, Target(y)).item())
+
+
+def test_which_losses_make_up_for_the_counts():
+    plain = [name for name in LOSSES if not makes_up(name, {})]
+    assert plain == ["cross-entropy", "focal", "gumbel"]
+    assert makes_up("focal", {"weight": "inverse-frequency"}) and not makes_up("focal", {"weight": "none"})
 
 
 def test_weights_beside_an_adjustment():
