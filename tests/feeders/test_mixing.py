@@ -1,3 +1,5 @@
+from itertools import permutations
+
 import pytest
 import torch
 
@@ -91,15 +93,26 @@ def test_mixup_beside_the_batch():
     assert torch.equal(target.shares(6)[6:], alone.shares(6)) and torch.equal(target.shares(6)[:6], torch.eye(6))
 
 
-def test_remix_gives_the_label_to_the_rarer_class():
-    counts, label = [90, 30, 29], torch.tensor([0, 1, 2]).repeat(60)
+@pytest.mark.parametrize("kind", [RebalancedPartial, Mixup, Remix])
+def test_the_partner_is_any_other_clip(kind):
+    mix, draws, pairs = kind(NTU, [5] * 5), rng(), set()
+    for _ in range(200):
+        _, target = mix(batch(5), torch.arange(5), draws)
+        pairs |= set(enumerate(target.other.tolist()))
+    assert pairs >= set(permutations(range(5), 2))
+
+
+@pytest.mark.parametrize("arguments", [{}, {"kappa": 2, "tau": 0.6}])
+def test_remix_gives_the_label_to_the_rarer_class(arguments):
+    kappa, tau = arguments.get("kappa", 3), arguments.get("tau", 0.5)  # the paper's
+    counts, label = [90, 30, 31], torch.randint(3, (180,), generator=rng(1))
     x = batch(180)
-    mixed, target = Remix(NTU, counts, kappa=3, tau=0.6)(x, label, rng())
+    mixed, target = Remix(NTU, counts, **arguments)(x, label, rng())
     same, plain = Mixup(NTU, counts)(x, label, rng())
     assert torch.equal(mixed, same) and torch.equal(target.other, plain.other)  # the clips are mixed as ever
     for i, share, was in zip(range(180), target.share.tolist(), plain.share.tolist(), strict=True):
         n_i, n_j = counts[label[i]], counts[target.other[i]]
-        expected = 0.0 if n_i >= 3 * n_j and was < 0.6 else 1.0 if n_j >= 3 * n_i and 1 - was < 0.6 else was
+        expected = 0.0 if n_i >= kappa * n_j and was < tau else 1.0 if n_j >= kappa * n_i and 1 - was < tau else was
         assert share == pytest.approx(expected)
     assert {0.0, 1.0} < set(target.share.tolist())
 

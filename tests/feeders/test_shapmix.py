@@ -81,27 +81,36 @@ def test_frames_of_a_longer_window_are_resized():
     assert stretched
 
 
-def test_whole_clips_are_mixed_at_times():
-    mix = build(plain=1.0)
-    both, target = mix(clips(4), torch.tensor([0, 1, 2, 0]), rng(), 0)
-    share = target.share[4:].view(4, 1, 1, 1, 1)
-    assert 0 < share[0] < 1 and (target.share[4:] == share[0]).all()
-    partner = ((both[4:] - share * clips(4)) / (1 - share)).mean(dim=(1, 2, 3, 4)).round().int()
-    assert sorted(partner.tolist()) == [1, 2, 3, 4]
+def test_whole_clips_are_mixed_one_time_in_four_by_any_share():
+    mix, draws, taken = ShapMix(NTU, [9] * 4), rng(), []
+    mix._observe = lambda *_: None  # no saliency, so no model
+    x, label = clips(4, T=8), torch.arange(4)
+    for _ in range(1000):
+        both, target = mix(x, label, draws)
+        mixed, u = both[4:], 1 - target.share[4:]
+        if (mixed == mixed[:, :1, :1, :1, :1]).all():  # no part of them is pasted
+            whole = u.view(4, 1, 1, 1, 1)
+            torch.testing.assert_close(mixed, (1 - whole) * x + whole * x[target.other[4:]])
+            taken += u[:1].tolist()
+    assert len(taken) == pytest.approx(250, abs=40)
+    np.testing.assert_allclose(np.quantile(taken, [0, 0.25, 0.5, 0.75, 1]), [0, 0.25, 0.5, 0.75, 1], atol=0.08)
 
 
 def test_saliency_is_the_gain_of_a_set_of_parts():
-    mix, x = build(), clips(3)
-    label = torch.arange(3)
+    mix, x, mean = ShapMix(NTU, COUNT), clips(3), torch.zeros(3, 64, 25, 2)
+    label, rest = torch.arange(3), torch.tensor([0.6, 0.0, 0.3])
+    for part, logit in zip(NTU.parts, rest, strict=False):
+        mean[:, :, part] = logit / 20  # what is not shown is the mean clip's
+    mix.begin(Model(), lambda x: x, mean)
     for seed in range(300):
         mix._observe(x, label, rng(seed), epoch=0)
     for c in range(3):  # part c alone decides class c
         for s, parts in enumerate(mix.sets):
-            alone = torch.zeros(3)
+            alone = rest.clone()
             for part in parts:
                 if part < 3:
                     alone[part] = 20.0 * (c + 1)
-            p = torch.softmax(alone, dim=0)[c] - 1 / 3
+            p = (torch.softmax(alone, dim=0) - torch.softmax(rest, dim=0))[c]
             size = sum(len(NTU.parts[part]) for part in parts)
             assert mix.saliency[c, s].item() == pytest.approx(10 * max(p.item(), 0) / size, abs=1e-5)
 

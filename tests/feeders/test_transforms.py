@@ -159,6 +159,16 @@ def test_random_rotation_keeps_distances(C):
     assert not torch.allclose(clips.x, x) and (clips.x - x).abs().max() < 0.3 * 3 * x.norm(dim=-1).max()
 
 
+def test_random_rotation_is_the_releases():
+    """They multiply columns by Rz Ry Rx, each clockwise; the angles are recovered here from the same draws."""
+    x = random_clips()
+    clips = make(x)
+    random_rotation(clips, rng(5), theta=0.8)
+    for n, angles in enumerate(0.8 * (2 * torch.rand(3, 3, generator=rng(5)).double().numpy() - 1)):
+        Rx, Ry, Rz = (rotation_of_the_release(axis, -angle) for axis, angle in zip(np.eye(3), angles, strict=True))
+        np.testing.assert_allclose(clips.x[n], x[n].numpy() @ (Rz @ Ry @ Rx).T, atol=1e-5)
+
+
 def test_turning_in_space_needs_three_channels():
     with pytest.raises(ValueError, match="cannot be turned in space"):
         view_rotation(make(random_clips(C=2)), rng())

@@ -9,7 +9,7 @@ import torch
 
 from graph import build_graph
 from model import MODELS, build_model
-from model.frhead import VERSIONS, FRHead, Refinement, refine
+from model.frhead import VERSIONS, FRHead, Level, Refinement, refine
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "frhead_loss.json").read_text())
 
@@ -90,8 +90,17 @@ def test_every_graph_model_takes_it(name, layout, persons, T):
     assert torch.equal(model.eval()(x), model.backbone.eval()(x))
 
 
+def test_features_are_means_over_persons_and_over_frames_or_joints():
+    level, x = Level(4, num_frame=6, num_point=5, num_class=3, hidden=30), torch.randn(2, 3, 4, 6, 5)
+    spatial, temporal = level.squeezes
+    features = level.squeeze(x)
+    torch.testing.assert_close(features[0], spatial(x.mean(dim=(1, 3))[:, :, None]))
+    torch.testing.assert_close(features[1], temporal(x.mean(dim=(1, 4))[..., None]))
+
+
 def test_weights_are_of_the_levels_from_low_to_final():
     model, x = with_head()
+    assert model.weights == (0.1, 0.2, 0.5, 1.0)  # the release's
     output, target = model(x), torch.eye(4)[torch.arange(6) % 4]
     state = copy.deepcopy(model.state_dict())
     for i, level in enumerate(("low", "mid", "high", "fin")):

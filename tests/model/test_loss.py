@@ -68,6 +68,16 @@ def test_a_share_of_one_is_the_plain_label():
     torch.testing.assert_close(loss(logits, Target(y, other, torch.zeros_like(share))), loss(logits, Target(other)))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_losses_of_low_precision_logits_are_float32(dtype):
+    logits, (y, other), share = batch()
+    logits, loss = logits.to(dtype), build_loss("cross-entropy", UCLA_LT)
+    plain = F.cross_entropy(logits.double(), y, reduction="none")
+    mixed = share * plain + (1 - share) * F.cross_entropy(logits.double(), other, reduction="none")
+    torch.testing.assert_close(loss(logits, Target(y)), plain.mean().float())
+    torch.testing.assert_close(loss(logits, Target(y, other, share)), mixed.mean().float())
+
+
 def test_unknown_loss():
     with pytest.raises(ValueError, match=r"unknown loss 'focul' \(nearest: focal\); there are cross-entropy, inverse"):
         build_loss("focul", UCLA_LT)

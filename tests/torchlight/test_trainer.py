@@ -200,28 +200,47 @@ def test_a_signal_stops_in_mid_epoch_and_loses_nothing(tmp_path, accumulate):
 
 
 def test_accumulated_batches_are_one_batch(tmp_path):
-    """Without batch norm, four batches of 2 make the step of one batch of 8."""
+    """Without batch norm, four batches of 2 make the step of one batch of 8, and the last two that of one of 4."""
 
-    class Split(Batches):
+    class Whole(Batches):
+        def epoch(self, epoch, start=0):
+            for step, (x, target, names) in enumerate(super().epoch(epoch)):
+                rows = slice(4 if step == self.count - 1 else 8)
+                yield x[rows], Target(target.label[rows]), names
+
+    class Split(Whole):
         def __len__(self):
-            return 4 * self.count
+            return 4 * self.count - 2
 
         def epoch(self, epoch, start=0):
             for x, target, names in super().epoch(epoch):
-                for part in range(4):
-                    rows = slice(2 * part, 2 * part + 2)
+                for first in range(0, len(x), 2):
+                    rows = slice(first, first + 2)
                     yield x[rows], Target(target.label[rows]), names
 
     def model():
         torch.manual_seed(0)
         return torch.nn.Linear(6, 3)
 
-    large = build(tmp_path / "a", batches=Batches(8), model=model())
+    large = build(tmp_path / "a", batches=Whole(8), model=model())
     small = build(tmp_path / "b", batches=Split(8), model=model(), accumulate=4)
     large.fit()
     small.fit()
     torch.testing.assert_close(weights(large), weights(small), atol=1e-5, rtol=1e-5)
     assert [line["lr"] for line in large.recorder.history] == [line["lr"] for line in small.recorder.history]
+
+
+def test_dropout_draws_anew_in_every_batch(tmp_path):
+    drawn = []
+
+    class Model(torch.nn.Linear):
+        def forward(self, x):
+            if self.training:
+                drawn.append(tuple(torch.nn.functional.dropout(torch.ones(64)).tolist()))
+            return super().forward(x)
+
+    build(tmp_path, model=Model(6, 3), num_epoch=2, accumulate=2).fit()
+    assert len(set(drawn)) == len(drawn) == 16
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_clips(tmp_path):
