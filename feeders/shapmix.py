@@ -29,7 +29,8 @@ class ShapMix:
 
     begin() must come first. The state_dict belongs into checkpoints. Other than the release's: units are of four frames
     in clips of any length (frames after the last whole one stay), the window is 7 to 11 sixteenths for Kinetics, too
-    (there 13 to 20 of 25), and the mean clip is that of the training clips as the feeder draws them.
+    (there 13 to 20 of 25), the gain is divided by the layout's own numbers of joints (there by NTU's), the rarer class
+    goes by counts (there by the class index), and the mean clip is that of the training clips as the feeder draws them.
     """
 
     def __init__(self, graph, class_count, plain=0.25, naive_epoch=5, momentum=0.9, temperature=0.2):
