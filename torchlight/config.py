@@ -123,7 +123,7 @@ def resolve(options, layers):
     Returns a namespace with an attribute for every option, and `origin`: {option: where its value comes from}.
     """
     given = {choice: options[choice].default for choice in CHOICE.values() if choice in options}
-    origin = {}
+    origin = dict.fromkeys(given, "default")
     for layer, where in layers:
         checked = {}
         for name, value in layer.items():
@@ -133,7 +133,7 @@ def resolve(options, layers):
             origin[name] = str(where)
         given = merge(given, checked)
     values = {name: given.get(name, option.default) for name, option in options.items()}
-    origin = {name: origin.get(name, "default") if name in given else "default" for name in options}
+    origin = {name: origin[name] if name in given else "default" for name in options}
     return SimpleNamespace(**values, origin=origin)
 
 
