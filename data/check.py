@@ -7,6 +7,8 @@ import numpy as np
 
 from feeders.balance import class_count
 from feeders.store import Store
+from torchlight.errors import expect
+from torchlight.files import output
 
 TRAIN, TEST = 1, 2
 FAR = 100  # times as large as the coordinates of most clips: an error of the recording
@@ -18,11 +20,19 @@ def add_arguments(parser):
     parser.add_argument(
         "--each-class", action="store_true", help="with --plot: a clip of each class instead, up to ten"
     )
-    parser.add_argument("--seed", type=int, default=0, help="with --plot: other random clips [%(default)s]")
+    parser.add_argument("--seed", type=int, help="with --plot: other random clips [0]")
 
 
 def run(arguments):
     """What is in a store, and what is wrong with it: exit status 1 where there are faults."""
+    if arguments.plot:
+        arguments.plot = output(arguments.plot, ".png", "--plot")
+    elif arguments.each_class or arguments.seed is not None:
+        raise ValueError("--each-class and --seed choose what --plot draws: it is missing")
+    if arguments.each_class and arguments.seed is not None:
+        raise ValueError("--each-class draws no random clips: it takes no --seed")
+    seed = arguments.seed or 0
+    expect(seed >= 0, "--seed", "at least 0", seed)
     try:
         store = Store(arguments.store)
     except ValueError as error:
@@ -31,15 +41,15 @@ def run(arguments):
         return 1
     describe(store)
     finite, faults = inspect_frames(store)
+    faults += [f"split {name} has no clips" for name, index in store.splits.items() if not len(index)]
     faults += shared_clips(store) + half_labelled(store)
     for fault in faults:
         print(fault)
     if arguments.plot:
         from data import draw  # matplotlib takes longer to load than most commands of prepare.py need
 
-        draw.draw_clips(
-            store, choose(store, np.flatnonzero(finite), arguments.each_class, arguments.seed), arguments.plot
-        )
+        chosen = choose(store, np.flatnonzero(finite), arguments.each_class, seed)
+        draw.draw_clips(store, chosen, arguments.plot)
     print(f"{len(faults) or 'no'} fault{'s' * (len(faults) != 1)}")
     return 1 if faults else 0
 

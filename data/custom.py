@@ -6,7 +6,7 @@ The YAML's keys; paths are relative to it:
     classes     the list of the actions' names
     channels    what the C numbers of a joint are: xyz, xy or xys [xyz]
     num_person  M, the most persons there are in a clip [1]
-    image       [width, height], if x and y (of xy and xys) are pixels: they become -1 to 1
+    image       [width, height], if x and y (of xy and xys) are pixels: they become -1 to 1, and the store keeps the size
     clips       the directory of the clips
     manifest    a CSV file with the columns file, label, split; any other column holds whole numbers (subject, camera)
 
@@ -33,7 +33,7 @@ from data.check import describe
 from data.custom_example import write_example
 from feeders.store import CHANNELS, Store, StoreWriter
 from graph import LAYOUTS, read_layout
-from torchlight.config import Option, nearest, read_yaml, resolve
+from torchlight.config import Option, nearest, read_layers, read_yaml, resolve
 
 KEYS = {
     "layout": Option(object, None, "a layout's name, a mapping, or a YAML file"),
@@ -55,15 +55,19 @@ def add_arguments(parser):
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--source", metavar="YAML", help="the description of the clips, like config/custom/data.yaml")
     what.add_argument("--example", metavar="DIR", help="make the clips that config/custom/data.yaml describes")
-    parser.add_argument("--out", default="data/custom.h5", help="the store to write [%(default)s]")
+    parser.add_argument("--out", help="the store to write")
     parser.add_argument("--skip-bad", action="store_true", help="leave out unreadable clips, naming them")
 
 
 def run(arguments):
     """Your own clips to a store: any skeleton, .npy, .npz, .json or .csv files. data/custom.py says how they look."""
     if arguments.example:
+        if arguments.out or arguments.skip_bad:
+            raise ValueError("--example makes clips: --out and --skip-bad are for --source")
         write_example(Path(arguments.example))
         return
+    if not arguments.out:
+        raise ValueError("--out is missing: the store to write")
     about = read_description(arguments.source)
     bad = BadClips(arguments.skip_bad)
     with StoreWriter(
@@ -80,7 +84,7 @@ def read_description(path):
     Raises ValueError or OSError naming the file and the key.
     """
     path = Path(path)
-    about = resolve(KEYS, [(read_yaml(path), path)])
+    about = resolve(KEYS, read_layers(path))
     missing = [key for key in ("layout", "classes", "clips", "manifest") if not getattr(about, key)]
     if missing:
         raise ValueError(f"{path}: the key {missing[0]} is missing")
@@ -93,7 +97,7 @@ def read_description(path):
     if len(set(about.classes)) < len(about.classes):
         raise ValueError(f"{path}: classes: two have the same name")
     if about.image:
-        sizes = [size for size in about.image if type(size) in (int, float) and 0 < size < float("inf")]
+        sizes = [size for size in about.image if type(size) is int and size > 0]
         if len(sizes) != 2 or len(about.image) != 2:
             raise ValueError(f"{path}: image takes [width, height] in pixels, not {about.image!r}")
         if about.channels == "xyz":
@@ -132,7 +136,8 @@ def read(about, writer, bad):
             label, split = parse_label(row["label"], about.classes), parse_split(row["split"])
             if label < 0 and any("train" in word for word in split):
                 raise ValueError("label: is empty; a training clip has one")
-            meta = {key: parse_number(key, row[key]) for key in extra}
+            meta = dict(zip(("width", "height"), about.image, strict=False))  # for heat maps of the picture's form
+            meta |= {key: parse_number(key, row[key]) for key in extra}
             clip = read_clip(about.clips / path, about.layout, about.channels, about.num_person, about.image)
             writer.add(name, label, clip, split, **meta)
         except ValueError as error:

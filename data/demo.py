@@ -17,6 +17,7 @@ import numpy as np
 from data.check import describe
 from feeders.store import Store, StoreWriter
 from graph import build_graph
+from torchlight.errors import expect
 
 GRAPH = build_graph("ntu")
 ARMS = (GRAPH.parts[2], GRAPH.parts[1])  # right, left: shoulder, elbow, wrist, hand, hand tip, thumb
@@ -77,6 +78,7 @@ def add_arguments(parser):
 
 def run(arguments):
     """The generated data set to a store."""
+    expect(arguments.seed >= 0, "--seed", "at least 0", arguments.seed)
     with StoreWriter(arguments.out, "ntu", list(CLASSES), source=f"procedural, seed {arguments.seed}") as writer:
         for name, label, keypoint, actor, split in demo_clips(arguments.seed):
             writer.add(name, label, keypoint, split, subject=actor)

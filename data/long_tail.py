@@ -5,7 +5,7 @@ import numpy as np
 from data import ntu
 from feeders.balance import class_count
 from feeders.store import Store, add_split
-from torchlight.files import read_names, replacing
+from torchlight.files import output, read_names, replacing
 
 # How the clips of a class are ordered before they are shuffled. The NTU orders are those of BRL's published lists.
 ORDERS = {
@@ -17,9 +17,9 @@ ORDERS = {
 
 def add_arguments(parser):
     parser.add_argument("--store", help="the store that gets the split")
-    parser.add_argument("--split", default="train", help="the split to take clips from [%(default)s]")
+    parser.add_argument("--split", help="the split to take clips from [train]")
     parser.add_argument("--name", help="the new split's name")
-    parser.add_argument("--overwrite", action="store_true", help="replace a split of that name")
+    parser.add_argument("--overwrite", action="store_true", default=None, help="replace a split of that name")
     parser.add_argument("--n-max", type=int, help="clips of the most frequent class")
     parser.add_argument("--imbalance", type=float, help="imbalance factor: n_max / n_min")
     parser.add_argument("--rule", choices=list(RULES), help="how sizes fall [exponential]")
@@ -27,7 +27,6 @@ def add_arguments(parser):
         "--shots",
         type=int,
         nargs=2,
-        default=(20, 100),
         help="printed groups: few < the first, many > the second [20 100]",
     )
     parser.add_argument("--order", choices=list(ORDERS), help="order of the names before shuffling [name]")
@@ -35,7 +34,7 @@ def add_arguments(parser):
     parser.add_argument("--names", help="a file of NTU RGB+D clip names instead of a store: write a list")
     parser.add_argument("--protocol", choices=("xsub", "xview", "xset"), help="with --names: whose training clips")
     parser.add_argument("--missing", help="with --names: a file of names to leave out")
-    parser.add_argument("--out", help="with --names: the list to write")
+    parser.add_argument("--out", help="with --names: the list to write, a .txt file")
 
 
 def run(arguments):
@@ -44,13 +43,14 @@ def run(arguments):
         raise ValueError("long-tail takes either --store or --names")
     if arguments.names:
         return write_long_tail_list(arguments)
-    if arguments.shots[0] > arguments.shots[1]:
-        raise ValueError(f"--shots takes the smaller number first, not {' '.join(map(str, arguments.shots))}")
+    shots, split = arguments.shots or (20, 100), arguments.split or "train"
+    if not 0 <= shots[0] <= shots[1]:
+        raise ValueError(f"--shots takes two numbers from 0 on, the smaller first, not {' '.join(map(str, shots))}")
     if not arguments.name:
         raise ValueError("--name is missing: what the new split is to be called")
     refuse(arguments, "--store", "protocol", "missing", "out")
     store = Store(arguments.store)
-    index = store.split(arguments.split)
+    index = store.split(split)
     index = index[store.label[index] >= 0]
     names = [store.name[i] for i in index]
     position = dict(zip(names, index, strict=True))
@@ -60,7 +60,7 @@ def run(arguments):
         unknown = [name for name in chosen if name not in position]
         if unknown:
             raise ValueError(
-                f"{arguments.list}: {len(unknown)} names are not in split {arguments.split} of {store.path}: "
+                f"{arguments.list}: {len(unknown)} names are not in split {split} of {store.path}: "
                 f"{', '.join(unknown[:3])}"
             )
         if len(set(chosen)) < len(chosen):
@@ -75,7 +75,7 @@ def run(arguments):
     chosen = np.array([position[name] for name in chosen])
     add_split(store.path, arguments.name, chosen, arguments.overwrite)
     print(f"{store.path}: split {arguments.name}, {len(chosen)} clips")
-    print_counts(store.classes, class_count(store.label[chosen], len(store.classes)), arguments.shots)
+    print_counts(store.classes, class_count(store.label[chosen], len(store.classes)), shots)
 
 
 def refuse(arguments, option, *others):
@@ -87,9 +87,10 @@ def refuse(arguments, option, *others):
 
 def write_long_tail_list(arguments):
     """A long-tailed list of NTU RGB+D names: for NTU 120 that of BRL; NTU 60's order is unknown."""
-    refuse(arguments, "--names", "list", "name")
+    refuse(arguments, "--names", "list", "name", "split", "shots", "overwrite")
     if not arguments.out or not arguments.protocol:
         raise ValueError("--names takes NTU RGB+D clip names: give --protocol, and --out for the list")
+    out = output(arguments.out, ".txt", "--out")
     missing = set(read_names(arguments.missing)) if arguments.missing else set()
     names = [name for name in read_names(arguments.names) if name not in missing]
     names = [name for name in names if ntu.is_train(name, arguments.protocol)]
@@ -98,9 +99,9 @@ def write_long_tail_list(arguments):
     labels = [ntu.parse_name(name)["action"] - 1 for name in names]
     order = arguments.order or (arguments.protocol if arguments.protocol in ORDERS else "name")
     chosen = long_tail(names, labels, sizes_from(arguments, 120 if max(labels) >= 60 else 60), order)
-    with replacing(arguments.out, "w") as file:
+    with replacing(out, "w") as file:
         file.writelines(f"{name}\n" for name in chosen)
-    print(f"{arguments.out}: {len(chosen)} of {len(names)} names")
+    print(f"{out}: {len(chosen)} of {len(names)} names")
 
 
 def sizes_from(arguments, num_class):

@@ -74,6 +74,8 @@ def run(arguments):
     check_workers(arguments.workers)
     missing = set(read_names(arguments.missing)) if arguments.missing else set()
     missing = {name.removesuffix(".skeleton") for name in missing}
+    if missing and not any(map(NAME.match, missing)):
+        raise ValueError(f"{arguments.missing}: holds no clip names of NTU RGB+D")
     places = find_clips(arguments.source)
     wanted, dropped = choose(places, K, missing)
     bad = BadClips(not arguments.strict, "without --strict such files are left out")

@@ -1,7 +1,6 @@
 """Make stores out of downloads, add splits to them, check them. `python data/prepare.py --help`"""
 
 import argparse
-import signal
 import sys
 from pathlib import Path
 
@@ -45,5 +44,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what is half-written goes
     guarded(main)

@@ -41,9 +41,7 @@ def add_arguments(parser):
     parser.add_argument("--source", required=True, nargs="+", metavar="PKL", help="annotation pickles")
     parser.add_argument("--out", required=True, help="the store to write")
     parser.add_argument("--kpfiles", metavar="DIR", help="the directory of the kpfiles, for Kinetics-400")
-    parser.add_argument(
-        "--box-threshold", type=float, default=0.5, help="of kpfiles: skeletons of lower box score go [%(default)s]"
-    )
+    parser.add_argument("--box-threshold", type=float, help="of kpfiles: skeletons of lower box score go [0.5]")
     parser.add_argument("--num-person", type=int, help="persons of a clip [as many as there are, up to 2]")
     parser.add_argument(
         "--img-shape", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="of 2D clips that have none: their picture"
@@ -70,6 +68,7 @@ def run(arguments):
     kpfiles = KpFiles(arguments.kpfiles) if arguments.kpfiles else None
     clips = deque(sorted(clips, key=lambda clip: str(clip.annotation.get("raw_file", ""))))  # each kpfile is read once
     form = find_form(clips, kpfiles, arguments)
+    refuse_unused(arguments, clips, form)
     classes, of_ntu = find_classes(clips, arguments.classes)
     lost = names_without_clip(clips, splits)
     source = "PYSKL " + ", ".join(Path(path).name for path in arguments.source)
@@ -85,6 +84,18 @@ def run(arguments):
     if homeless:
         print(f"{homeless} clips are in no split")
     bad.report()
+
+
+def refuse_unused(arguments, clips, form):
+    """Raise ValueError for an option that says nothing about any clip."""
+    used = {
+        "kpfiles": any(needs_kpfile(clip.annotation) for clip in clips),
+        "box_threshold": any(is_compressed(clip.annotation) for clip in clips),
+        "img_shape": form.channels != "xyz" and any(clip.annotation.get("img_shape") is None for clip in clips),
+    }
+    for option, is_used in used.items():
+        if getattr(arguments, option) is not None and not is_used:
+            raise ValueError(f"{arguments.source[0]}: no clip needs --{option.replace('_', '-')}")
 
 
 def write(clips, splits, form, of_ntu, kpfiles, writer, bad):
@@ -262,13 +273,14 @@ class Form:
     layout: str
     channels: str
     num_person: int
-    threshold: float = 0.5
+    threshold: float
     img_shape: tuple | None = None
 
 
 def find_form(clips, kpfiles, arguments):
     """The Form of the store: that of most clips, as far as it is known or fits --layout. Raises ValueError."""
     shapes, persons, compressed, error = Counter(), 1, False, None
+    threshold = 0.5 if arguments.box_threshold is None else arguments.box_threshold
     for clip in clips:
         try:
             if is_compressed(clip.annotation):
@@ -276,7 +288,7 @@ def find_form(clips, kpfiles, arguments):
                     shapes[skeletons(clip.annotation, kpfiles)[0].shape[1], 2, True] += 1
                     compressed = True
                 if persons < PERSONS:
-                    persons = max(persons, most_skeletons(clip.annotation, arguments.box_threshold))
+                    persons = max(persons, most_skeletons(clip.annotation, threshold))
             else:
                 keypoint, score = arrays(clip.annotation)
                 shapes[keypoint.shape[2], keypoint.shape[3], score is not None] += 1
@@ -290,7 +302,7 @@ def find_form(clips, kpfiles, arguments):
         if layout and len(LAYOUTS[layout].joints) == V:
             channels = channels_of(C, scored, layout)
             persons = arguments.num_person or min(PERSONS, persons)
-            return Form(layout, channels, persons, arguments.box_threshold, arguments.img_shape)
+            return Form(layout, channels, persons, threshold, arguments.img_shape)
     (V, C, _), _ = shapes.most_common(1)[0]
     found = f"{arguments.source[0]}: its clips have {V} joints of {C} coordinates"
     if arguments.layout:

@@ -28,7 +28,7 @@ import h5py
 import numpy as np
 
 from graph import LAYOUTS, Layout, describe_layout, read_layout
-from torchlight.files import lock
+from torchlight.files import lock, target
 
 FORMAT = "skeleton store 1"
 RELEASE = 64 << 20  # bytes of a mapped store in memory after which its pages are let go
@@ -183,7 +183,7 @@ class StoreWriter:
     """
 
     def __init__(self, path, layout, classes, source, num_person=1, channels="xyz", resume=None):
-        self.path = Path(path)
+        self.path = target(path)
         if channels not in CHANNELS:
             raise ValueError(f"unknown channels {channels!r}; there are {', '.join(CHANNELS)}")
         name = layout
@@ -270,7 +270,12 @@ class StoreWriter:
 
         split: the name, or names, of the splits it belongs to. Raises ValueError, naming the clip, and adds nothing.
         """
-        keypoint = np.asarray(keypoint, dtype=np.float32)
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"clip {name!r}: its name must be a text")
+        keypoint = np.asarray(keypoint)
+        if keypoint.dtype.kind not in "fiu":
+            raise ValueError(f"clip {name}: its coordinates must be real numbers, not {keypoint.dtype}")
+        keypoint = keypoint.astype(np.float32, copy=False)
         if keypoint.ndim != 4 or keypoint.shape[1:] != self.shape:
             expected = ", ".join(map(str, self.shape))
             raise ValueError(f"clip {name}: shape {keypoint.shape} instead of (T, {expected})")
@@ -283,8 +288,10 @@ class StoreWriter:
         for key, value in numbers.items():
             try:
                 numbers[key] = operator.index(value)
+                if not -(2**63) <= numbers[key] < 2**63:
+                    raise TypeError
             except TypeError:
-                raise ValueError(f"clip {name}: {key} must be a whole number, not {value!r}") from None
+                raise ValueError(f"clip {name}: {key} must be a whole number (of 64 bits), not {value!r}") from None
         label = numbers.pop("label")
         if not -1 <= label < self.num_class:
             raise ValueError(
@@ -404,7 +411,7 @@ def add_split(path, name, index, replace=False):
 
     Raises ValueError as check_split does, for a name that is there already, and for clips that are not, or come twice.
     """
-    path, alone = Path(path), None
+    path, alone = target(path), None
     if path.is_file():
         alone = lock(path.parent, wait=True)  # the file itself is replaced, and HDF5 has locks of its own
     try:

@@ -17,11 +17,12 @@ except ImportError:  # Windows
 def replacing(path, mode="wb"):
     """Open a temporary file beside `path`. If the block ends well it becomes `path`, flushed; else it is removed.
 
-    Missing parent directories are made. Raises OSError where `path` is a directory.
+    Missing parent directories are made; of a link the file that it leads to is replaced. Raises OSError where `path` is
+    a directory.
     """
-    path = Path(path)
-    if path.is_dir():
+    if Path(path).is_dir():
         raise IsADirectoryError(f"{path} is a directory, not a file to write")
+    path = target(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -32,6 +33,20 @@ def replacing(path, mode="wb"):
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def target(path):
+    """The Path to write to: of a link what it leads to, so that the link stays."""
+    return Path(path).resolve() if Path(path).is_symlink() else Path(path)
+
+
+def output(path, suffix, option):
+    """The Path that an option names for what is to be written. Raises ValueError where it does not end with `suffix`: a
+    picture or a table takes no other file's place by mistake.
+    """
+    if Path(path).suffix.lower() != suffix:
+        raise ValueError(f"{option}: {path}: its name must end with {suffix}")
+    return Path(path)
 
 
 def lock(path, wait=False):

@@ -104,6 +104,30 @@ def test_pictures(tmp_path, tiny_store):
     assert sizes[()].shape != sizes["--seed", "1"].shape or (sizes[()] != sizes["--seed", "1"]).any()
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--each-class"], "choose what --plot draws: it is missing"),
+        (["--seed", "1"], "choose what --plot draws: it is missing"),
+        (["--plot", "x.png", "--seed", "-1"], "--seed must be at least 0, not -1"),
+        (["--plot", "x.png", "--seed", "1", "--each-class"], "takes no --seed"),
+        (["--plot", "x.h5"], "--plot: x.h5: its name must end with .png"),
+    ],
+)
+def test_options_of_the_picture(tiny_store, monkeypatch, tmp_path, words, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        main(["check", str(tiny_store), *words])
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_split_is_a_fault(path, capsys):
+    with h5py.File(path, "r+") as file:
+        file["split/val"] = np.empty(0, np.int64)
+    status, printed = check(path, capsys)
+    assert status == 1 and "split val has no clips" in printed
+
+
 def test_histogram():
     lines = list(histogram(np.array([1, 1, 1, 1, 5]), bins=2, width=8))
     assert [line.split() for line in lines] == [["1", "to", "2", "########", "4"], ["3", "to", "5", "##", "1"]]

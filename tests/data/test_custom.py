@@ -120,7 +120,11 @@ def test_pixels(source):
     clip[1, 0, 5] = 0  # not found by the estimator
     source.about |= {"channels": "xys", "image": [640, 480]}
     source.add("a.npy", clip)
-    found = source.prepare().clip(0)
+    store = source.prepare()
+    found = store.clip(0)
+    assert store.meta["width"].tolist() == [640] and store.meta["height"].tolist() == [
+        480
+    ]  # heat maps are of this form
     np.testing.assert_allclose(found[0, 0, :, :2], np.array([-1, -0.5, 0, 0.5, 1, -1])[:, None].repeat(2, 1))
     assert (found[0, 0, :, 2] == 0.5).all() and not found[:, 1].any() and not found[1, 0, 5].any()
     source.about["channels"] = "xy"
@@ -321,6 +325,7 @@ def test_skip_bad_names_each_and_goes_on(source, capsys):
         ({"num_person": 0}, "my.yaml: num_person must be at least 1"),
         ({"image": [640]}, r"image takes \[width, height\] in pixels, not \[640\]"),
         ({"image": [640, 0], "channels": "xy"}, "image takes"),
+        ({"image": [640.5, 480], "channels": "xy"}, "image takes"),
         ({"image": ["a", [1]], "channels": "xy"}, "image takes"),
         ({"image": [640, 480]}, "image is for the channels xy and xys, not xyz"),
         ({"clips": "nowhere"}, "not a directory"),
@@ -360,6 +365,11 @@ def test_a_source_or_an_example_is_needed(tmp_path):
         main(["custom"])
     with pytest.raises(ValueError, match="not allowed with"):
         main(["custom", "--source", "a.yaml", "--example", str(tmp_path)])
+    with pytest.raises(ValueError, match="--out and --skip-bad are for --source"):
+        main(["custom", "--example", str(tmp_path / "x"), "--out", str(tmp_path / "x.h5")])
+    with pytest.raises(ValueError, match="--out is missing: the store to write"):
+        main(["custom", "--source", "a.yaml"])
+    assert not (tmp_path / "x").exists()
 
 
 # ---- the example

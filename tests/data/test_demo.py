@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data import prepare
 from data.demo import CLASSES, demo_clips
 
 ROOT = Path(__file__).parents[2]
@@ -109,3 +110,8 @@ def test_a_stopped_command_leaves_nothing_behind(tmp_path):
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 128 + signal.SIGTERM
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_seed_below_zero(tmp_path):
+    with pytest.raises(ValueError, match="--seed must be at least 0, not -1"):
+        prepare.main(["demo", "--out", str(tmp_path / "x.h5"), "--seed", "-1"])

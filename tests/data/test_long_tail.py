@@ -96,7 +96,11 @@ def test_a_split_from_a_rule_and_from_a_list(store, tmp_path, capsys):
         (["--name", "lt", "--n-max", "6", "--imbalance", "nan"], "a long tail needs"),
         (["--name", "lt", "--names", "LIST"], "either --store or --names"),
         (["--name", "lt", "--n-max", "six"], "invalid int value"),
-        (["--name", "lt", "--n-max", "6", "--imbalance", "3", "--shots", "100", "20"], "--shots takes the smaller"),
+        (["--name", "lt", "--n-max", "6", "--imbalance", "3", "--shots", "100", "20"], "the smaller first"),
+        (
+            ["--name", "lt", "--n-max", "6", "--imbalance", "3", "--shots", "-5", "3"],
+            "--shots takes two numbers from 0",
+        ),
         (["--name", "test", "--n-max", "6", "--imbalance", "3"], "has a split test already"),
     ],
 )
@@ -106,3 +110,20 @@ def test_bad_input_leaves_the_store_as_it_was(store, tmp_path, words, message):
     with pytest.raises(ValueError, match=message):
         main(["long-tail", "--store", str(store), *[str(tmp_path / "list.txt") if w == "LIST" else w for w in words]])
     assert store.read_bytes() == before and len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--split val", "--split is not for --names"),
+        ("--shots 20 100", "--shots is not for --names"),
+        ("--overwrite", "--overwrite is not for --names"),
+        ("--out x.h5", "--out: x.h5: its name must end with .txt"),
+    ],
+)
+def test_options_that_a_list_has_no_use_for(tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "names").write_text("S001C001P001R001A001\n")
+    with pytest.raises(ValueError, match=message):
+        main(f"long-tail --names names --protocol xsub --n-max 1 --imbalance 1 --out x.txt {words}".split())
+    assert [path.name for path in tmp_path.iterdir()] == ["names"]

@@ -379,6 +379,12 @@ def test_the_list_of_missing_skeletons(source, tmp_path, capsys):
     assert "2 clips in the list of missing skeletons were left out" in capsys.readouterr().out
 
 
+def test_a_list_of_missing_skeletons_without_a_clip_name(source, tmp_path):
+    (tmp_path / "missing.txt").write_text("Samples with missing skeletons\n")
+    with pytest.raises(ValueError, match="missing.txt: holds no clip names of NTU"):
+        prepare(source, "--missing", str(tmp_path / "missing.txt"))
+
+
 def test_a_killed_run_goes_on(source, monkeypatch, capsys):
     expected = prepare(source)
     (source.parent / "x.h5").unlink()

@@ -371,6 +371,12 @@ def test_kpfiles(prepare, kpfiles, monkeypatch):
     assert store.clip(2)[:, 0].any() and not store.clip(2)[:, 1].any()
 
 
+@pytest.mark.parametrize("words", [("--kpfiles", "."), ("--box-threshold", 0.3), ("--img-shape", 10, 10)])
+def test_options_that_no_clip_needs(prepare, words):
+    with pytest.raises(ValueError, match=f"x.pkl: no clip needs {words[0]}"):
+        prepare([clip_2d()], *words)
+
+
 def test_the_box_threshold(prepare, kpfiles):
     clips = [compressed("a", "one.pkl", [0, 0, 1, 1, 2, 2], [0.6, 0.9, 0.7, 0.4, 0.8, 0.5])]
     lengths = {0.5: 3, 0.7: 3, 0.8: 2, 0.9: 1}  # 0.8 and 0.9 are a little less in float16: they count as reached

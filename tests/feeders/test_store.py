@@ -65,7 +65,10 @@ def test_frames_are_mapped_and_never_written_back(store):
         (("x", 0, clip(0), "train"), "clip x: no frames"),
         (("x", 0, clip(2, joints=25), "train"), "clip x: shape"),
         (("x", 2, clip(2), "train"), "clip x: label 2; there are 2 classes"),
-        (("x", 0.9, clip(2), "train"), "clip x: label must be a whole number, not 0.9"),
+        (("x", 0.9, clip(2), "train"), r"clip x: label must be a whole number .of 64 bits., not 0.9"),
+        ((3, 0, clip(2), "train"), "clip 3: its name must be a text"),
+        (("", 0, clip(2), "train"), "clip '': its name must be a text"),
+        (("x", 0, clip(2).astype(complex), "train"), "clip x: its coordinates must be real numbers, not complex128"),
         (("one", 0, clip(2), "train"), "clip one: there are two"),
         (("x", 0, clip(2), ["a", "a/b"]), "a split a cannot be beside the split a/b"),
     ],
@@ -79,8 +82,8 @@ def test_a_bad_clip_is_named_and_nothing_is_left_behind(tmp_path, bad, message):
 
 def test_what_a_clip_is_known_by_are_whole_numbers(tmp_path):
     with StoreWriter(tmp_path / "x.h5", "ucla", ["a"], "test") as writer:
-        for wrong in ("P01", None, 1.5):
-            with pytest.raises(ValueError, match=f"clip one: subject must be a whole number, not {wrong!r}"):
+        for wrong in ("P01", None, 1.5, 2**70):
+            with pytest.raises(ValueError, match=f"clip one: subject must be a whole number .*, not {wrong!r}"):
                 writer.add("one", 0, clip(1), subject=wrong)
         writer.add("one", np.int64(0), clip(1), subject=np.uint8(7))
     assert Store(tmp_path / "x.h5").meta["subject"].tolist() == [7]
@@ -321,3 +324,15 @@ def test_released_pages_come_back(tiny_store, monkeypatch):
             store.touched(1, release)
         np.testing.assert_array_equal(store.keypoint, before)
     assert store._read < store.keypoint.nbytes
+
+
+def test_a_link_to_a_store_stays(tmp_path):
+    path, link = tmp_path / "disk" / "x.h5", tmp_path / "x.h5"
+    path.parent.mkdir()
+    link.symlink_to(path)
+    write(link, ("one", 0, clip(2), "train"))
+    add_split(link, "more", [0])
+    assert link.is_symlink() and list(Store(path).splits) == ["more", "train"]
+    write(link, ("two", 0, clip(2), "train"))
+    assert link.is_symlink() and Store(path).name == ["two"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["disk", "x.h5", "x.h5"]
