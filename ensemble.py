@@ -245,12 +245,16 @@ def main(argv):
     given = {stream: path for stream, path in given.items() if path}
     if not given:
         raise ValueError("give at least one stream, like --joint-dir (see ensemble.py --help)")
-    if arguments.out and (Path(arguments.out) / "test_metrics.json").exists():
-        raise ValueError(f"{arguments.out} holds the results of a run: --out takes another directory")
+    if arguments.out and any((Path(arguments.out) / name).exists() for name in ("config.yaml", "test_metrics.json")):
+        raise ValueError(f"{arguments.out} holds a run: --out takes another directory")
     weights = stream_weights(list(given), arguments.preset, arguments.alpha)
 
     read = {stream: read_scores(path) for stream, path in given.items()}
     sources = [path for _, _, path in read.values()]
+    places = [path.resolve() for path in sources]
+    if len(set(places)) < len(places):
+        one, other = [stream for stream, path in zip(read, places, strict=True) if places.count(path) > 1][:2]
+        raise ValueError(f"--{one}-dir and --{other}-dir name the same scores, {read[one][2]}")
     labels, label_path = collect_labels(sources, arguments.label)
     scores = {stream: join(*found, labels, label_path) for stream, found in read.items()}
     K = next(iter(scores.values())).shape[1]

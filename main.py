@@ -24,7 +24,7 @@ from model.frhead import CL_MODES, VERSIONS, FRHead
 from model.loss import LDAM_SCALE, LOSSES, build_loss, makes_up
 from model.pretrained import is_ours, load_weights, without
 from torchlight import checkpoint, distributed, plot
-from torchlight.config import Option, bind, command_line, read_yaml, resolve
+from torchlight.config import Option, bind, command_line, read_layers, read_yaml, resolve
 from torchlight.device import bare, counted_generator, counted_seed, parse_device, place
 from torchlight.distributed import ALONE
 from torchlight.errors import guarded
@@ -126,7 +126,7 @@ def configure(argv):
     given = command_line(OPTIONS, argv, __doc__)
     layers, trained = [(given, "command line")], None
     if given.get("config"):
-        layers.insert(0, (read_yaml(given["config"]), given["config"]))
+        layers = [*read_layers(given["config"]), *layers]
     asked = resolve(OPTIONS, layers)
     if asked.phase in TRAINED and asked.weights:
         saved = checkpoint.load(asked.weights)
@@ -188,16 +188,12 @@ def without_place(values):
 def check(config):
     """What no single option can tell. Raises ValueError."""
     shots = config.shots
-    if len(shots) != 2 or not all(type(n) is int for n in shots) or shots[0] > shots[1]:
+    if len(shots) != 2 or not all(type(n) is int and n >= 0 for n in shots) or shots[0] > shots[1]:
         raise ValueError(f"shots takes two numbers of clips, the smaller first, not {shots}")
-    if not all(type(epoch) is int for epoch in config.step):
+    if not all(type(epoch) is int and epoch >= 0 for epoch in config.step):
         raise ValueError(f"step takes epochs, not {config.step}")
     if config.val_ratio >= 1:
         raise ValueError(f"val_ratio must be less than 1, not {config.val_ratio}")
-    if config.nesterov and (config.optimizer != "SGD" or config.momentum == 0):
-        raise ValueError("nesterov needs the optimizer SGD and a momentum")
-    if config.lr_schedule == "cosine" and config.warm_up_epoch >= config.num_epoch:
-        raise ValueError("warm_up_epoch must be less than num_epoch")
     if not all(isinstance(word, str) for word in config.ignore_weights):
         raise ValueError(f"ignore_weights takes words, not {config.ignore_weights}")
     if config.phase in TRAINED and (not config.weights or config.ignore_weights):
@@ -211,22 +207,31 @@ def check(config):
         raise ValueError("the cosine classifier is for the loss ldam, which scales its cosines")
     if config.freeze_backbone and config.cl_mode:
         raise ValueError("cl_mode refines the features of the backbone: it cannot be frozen")
-    if config.freeze_backbone and config.phase == "train" and not (config.weights or config.resume):
-        raise ValueError("freeze_backbone needs --weights: a trained backbone")
-    if config.phase == "train" and config.loss != "cross-entropy" and config.defer_epoch >= config.num_epoch:
-        raise ValueError(f"defer_epoch {config.defer_epoch} leaves none of {config.num_epoch} epochs to {config.loss}")
-    if config.phase == "train" and config.loss == "cross-entropy" and config.defer_epoch:
-        raise ValueError("defer_epoch is given, but the loss is cross-entropy: it has nothing to defer")
     if config.mixing == "none" and config.mixing_args:
         raise ValueError("mixing_args are given, but mixing is none")
     if len(config.w_multi_cl_loss) != 4 or not all(is_weight(w) for w in config.w_multi_cl_loss):
         raise ValueError(f"w_multi_cl_loss takes four weights of at least 0, not {config.w_multi_cl_loss}")
-    if config.phase == "train" and not config.work_dir:
-        raise ValueError("--work-dir is missing; only with --config it has a default")
     if config.weights and config.resume:
         raise ValueError("--resume continues from last.pt; it takes no --weights")
     if not config.data_path and config.phase != "profile":
         raise ValueError("data_path is missing: the store to train or test on (data/prepare.py makes it)")
+    if config.phase == "train":
+        check_training(config)
+
+
+def check_training(config):
+    if config.nesterov and (config.optimizer != "SGD" or config.momentum == 0):
+        raise ValueError("nesterov needs the optimizer SGD and a momentum")
+    if config.lr_schedule == "cosine" and config.warm_up_epoch >= config.num_epoch:
+        raise ValueError("warm_up_epoch must be less than num_epoch")
+    if config.freeze_backbone and not (config.weights or config.resume):
+        raise ValueError("freeze_backbone needs --weights: a trained backbone")
+    if config.loss != "cross-entropy" and config.defer_epoch >= config.num_epoch:
+        raise ValueError(f"defer_epoch {config.defer_epoch} leaves none of {config.num_epoch} epochs to {config.loss}")
+    if config.loss == "cross-entropy" and config.defer_epoch:
+        raise ValueError("defer_epoch is given, but the loss is cross-entropy: it has nothing to defer")
+    if not config.work_dir:
+        raise ValueError("--work-dir is missing; only with --config it has a default")
 
 
 def is_weight(value):
@@ -366,7 +371,7 @@ def train(config):
             f"batches of {min(batches.clips, config.batch_size)} clips cannot be shared by {team.size} processes"
         )
     sampler = SAMPLERS[config.sampler if config.loss_counts == "drawn" else "uniform"]
-    with blame(config, "loss_args"):
+    with blame(config, "loss" if config.origin["loss_args"] == "default" else "loss_args"):
         counts = sampler(train_set.class_count)
         loss = build_loss(config.loss, counts, **config.loss_args).to(devices[0])
     early = loss.before or build_loss("cross-entropy", counts, smoothing=loss.smoothing)  # before defer_epoch
@@ -416,7 +421,10 @@ def train(config):
         trainer = Trainer(model, batches, criterion, evaluate_selection, recorder, config, base_lr, extra, team)
         if not saved:
             trainer.save_last()  # before any other file: what is there can be continued
-        recorder.begin(options, devices, start["metrics"].get("checksum") if is_ours(start) else None)
+        facts = {"training_checksum": training["training_checksum"]}
+        if is_ours(start) and "checksum" in start["metrics"]:
+            facts["start"] = start["metrics"]["checksum"]
+        recorder.begin(options, devices, facts)
         where = describe(devices) + (f", {team.size} processes" if team.size > 1 else "")
         recorder.log(
             f"{config.model}: {sum(p.numel() for p in model.parameters()):,} parameters on {where}\n"
@@ -443,8 +451,8 @@ def finish(config, trainer, store, test_set, test_score, counts):
     metrics = describe_test(config, store, test_set, tested)
     metrics |= evaluate(test_score, test_set.label, counts, config.shots)
     recorder.save(trainer.weights(metrics), "runs.pt")
-    write_test(recorder, test_set.names, test_score, test_set.label, metrics, config.save_score)
     plot.curves(recorder.history, recorder.path("curves.png"))
+    write_test(recorder, test_set.names, test_score, test_set.label, metrics, config.save_score)
     recorder.log(f"last epoch ({trainer.epoch}), test: {format_summary(metrics)}")
     path = recorder.path("best.pt")
     if not path.is_file():  # a run may be continued elsewhere, from its last.pt alone
@@ -489,7 +497,7 @@ def describe_test(config, store, feeder, tested):
     """
     facts = {**tested, "classes": store.classes}
     facts |= {"split": config.test_feeder_args.get("split", "test"), "clips": len(feeder)}
-    facts["clips_checksum"] = clips_checksum(store, feeder)
+    facts["clips_checksum"] = clips_checksum(store, feeder.index)
     if config.adjust_logits:  # by the counts that it draws
         facts["sampler"] = config.sampler
     return facts | {key: getattr(config, key) for key in TESTED}
@@ -534,13 +542,13 @@ def describe_store(store):
 
 def describe_training(store, train_set):
     """And with which clips: how many of each class, and their checksum."""
-    clips = {"class_count": train_set.class_count.tolist(), "training_checksum": clips_checksum(store, train_set)}
+    clips = {"class_count": train_set.class_count.tolist(), "training_checksum": clips_checksum(store, train_set.index)}
     return {**clips, **describe_store(store)}
 
 
-def clips_checksum(store, feeder):
+def clips_checksum(store, index):
     """A number that other clips, labels, frames of the store or another order would change."""
-    words = [f"{store.frames_checksum}", *feeder.names, *map(str, feeder.label.tolist())]
+    words = [f"{store.frames_checksum}", *(store.name[i] for i in index), *map(str, store.label[index].tolist())]
     return zlib.crc32("\n".join(words).encode())
 
 

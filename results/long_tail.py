@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import io
 import json
+import math
 import re
 import shlex
 import signal
@@ -27,16 +28,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import ensemble
 import main as program
 from feeders import MODALITIES, Store
+from feeders.balance import class_count
 from results.table import Parser, mean_metrics, read_metrics, table
 from torchlight import plot
-from torchlight.config import command_line, merge, nearest, read_yaml
+from torchlight.config import command_line, convert, merge, nearest, read_yaml
 from torchlight.errors import guarded
 from torchlight.files import read_json, replacing
 
 ROOT = Path(__file__).resolve().parents[1]
 METHODS = ROOT / "config" / "methods.yaml"
 OWN = {"after": str, "length": (int, float), "defer": (int, float), "times": dict}  # keys there that are not main.py's
-OURS = ("modality", "seed", "work_dir", "phase", "resume", "overwrite", "eval_interval", "weights", "ignore_weights")
+OURS = (
+    "config", "modality", "seed", "work_dir", "phase", "resume", "overwrite", "eval_interval", "weights",
+    "ignore_weights",
+)  # fmt: skip
+NOT_OF_A_METHOD = {*OURS, "val_ratio", "num_epoch", "defer_epoch"} - {"ignore_weights"}  # it has length and defer
 VARIED = (  # what methods differ in: the recipe is without
     "sampler", "mixing", "mixing_args", "loss", "loss_args", "loss_counts", "defer_epoch", "classifier",
     "freeze_backbone", "tau_norm", "adjust_logits", "cl_mode", "val_ratio",
@@ -51,14 +57,16 @@ def read_methods(path, wanted=()):
 
     Raises ValueError naming the file, the method and the key.
     """
-    known = read_yaml(path)
-    methods = {}
+    known, methods = read_yaml(path), {}
+    for name, changes in known.items():
+        if not isinstance(name, str):
+            raise ValueError(f"{path}: {name!r} is no name (put it in quotes)")
+        check_method(f"{path}: {name}", changes or {})
 
     def add(name, where, above=()):
         if name not in known:
             raise ValueError(f"{where}: unknown method {name!r}{nearest(name, known)}; there are {'; '.join(known)}")
         changes = known[name] or {}
-        check_method(f"{path}: {name}", changes)
         if "after" in changes:
             if changes["after"] in (*above, name):
                 raise ValueError(f"{path}: {name} comes after itself")
@@ -79,15 +87,29 @@ def check_method(where, changes):
     for key, value in changes.items():
         if key not in program.OPTIONS and key not in OWN:
             raise ValueError(f"{where}: unknown key {key}{nearest(key, (*program.OPTIONS, *OWN))}")
+        if key in NOT_OF_A_METHOD:
+            raise ValueError(f"{where}: {key} is not for a method")
         if key in OWN and (not isinstance(value, OWN[key]) or isinstance(value, bool)):
             raise ValueError(f"{where}: {key} cannot be {value!r}")
+        if key in program.OPTIONS:
+            convert(value, program.OPTIONS[key], key, where)
     for key, factor in changes.get("times", {}).items():
-        if key not in program.OPTIONS or program.OPTIONS[key].type is not float or not isinstance(factor, int | float):
+        if key not in program.OPTIONS or program.OPTIONS[key].type is not float or not is_number(factor):
             raise ValueError(f"{where}: times: {key}: {factor!r} is no factor of an option that is a number")
-    if changes.get("length", 1) <= 0 or not 0 <= changes.get("defer", 0) < 1:
+    if not 0 < changes.get("length", 1) < math.inf or not 0 <= changes.get("defer", 0) < 1:
         raise ValueError(f"{where}: length is a share over 0, defer one below 1")
     if "after" in changes and not set(changes) - set(OWN):
         raise ValueError(f"{where} changes nothing")
+    test = [key for key in program.POST_HOC if key in changes]
+    if test and "after" not in changes:
+        raise ValueError(f"{where}: {test[0]} is for what comes after another method")
+    training = sorted(set(changes) - {"after", "sampler", *program.POST_HOC}) if test else ()
+    if training:
+        raise ValueError(f"{where}: {test[0]} tests trained weights, {training[0]} is for a training")
+
+
+def is_number(value):
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 def slug(name):
@@ -125,7 +147,7 @@ class Benchmark:
             if getattr(self.config, key) != program.OPTIONS[key].default:
                 raise ValueError(f"{self.config.origin[key]}: {key} makes this recipe a method; a plain one is needed")
         self.store = Store(self.config.data_path)
-        self._batches = {}
+        self._batches, self._clips = {}, {}
         self.batches = self.config.num_epoch * self.epoch_batches({})
 
     def configure(self, changes):
@@ -141,6 +163,33 @@ class Benchmark:
             self._batches[known] = len(program.make_batches(config, feeder))
         return self._batches[known]
 
+    def check(self, methods):
+        """Raise ValueError naming the method whose options main.py would not take."""
+        for name, changes in methods.items():
+            try:
+                run = self.run(name, changes, "joint", 1)
+                if not run.test:
+                    program.configure(run.words)
+            except ValueError as error:
+                raise ValueError(f"{METHODS}: {name}: {str(error).removeprefix('command line: ')}") from None
+
+    def clips(self, config):
+        """What the results of a config, as a dict, say of its clips: {key: value}. Raises ValueError or OSError."""
+        path, splits = config["data_path"], [
+            config.get(key, {}).get("split", name)
+            for key, name in (("train_feeder_args", "train"), ("test_feeder_args", "test"))
+        ]  # fmt: skip
+        known = (path, *splits)
+        if known not in self._clips:
+            store = self.store if path == self.config.data_path else Store(path)
+            train, test = map(store.split, splits)
+            self._clips[known] = {
+                "count": class_count(store.label[train], len(store.classes)).tolist(),
+                "training_checksum": program.clips_checksum(store, train),
+                "clips_checksum": program.clips_checksum(store, test),
+            }
+        return self._clips[known]
+
     def place(self, method, modality, seed):
         return self.directory / slug(method) / f"{modality}-{seed}"
 
@@ -153,7 +202,7 @@ class Benchmark:
         if set(changes) & set(program.POST_HOC):
             device = {"device": self.config.device} if self.config.device else {}
             options = {"phase": "test", "weights": str(before), "work_dir": place["work_dir"], **changes, **device}
-            return Run(as_words(options), before)
+            return Run(self, as_words(options), before)
         recipe = self.config
         epochs = max(1, round(self.batches * own.get("length", 1) / self.epoch_batches(changes)))
         scale = epochs / recipe.num_epoch
@@ -168,14 +217,14 @@ class Benchmark:
             length |= {key: getattr(recipe, key) * factor for key, factor in own.get("times", {}).items()}
         weights = {"weights": str(before)} if before else {}
         options = {**merge(merge(self.given, length), changes), **weights, **place}
-        return Run(["--config", self.path, *as_words(options)], before)
+        return Run(self, ["--config", self.path, *as_words(options)], before)
 
 
 class Run:
-    """A command of main.py, in words, and the runs.pt that it starts from, or None."""
+    """A command of main.py, in words, and the runs.pt that it starts from, or None. test: it only tests them."""
 
-    def __init__(self, words, before):
-        self.words, self.before = words, before
+    def __init__(self, benchmark, words, before):
+        self.benchmark, self.words, self.before, self.test = benchmark, words, before, "--phase" in words
         self.directory = Path(words[words.index("--work-dir") + 1])
         self.result = self.directory / "test_metrics.json"
 
@@ -183,47 +232,58 @@ class Run:
         return f"python main.py {shlex.join(self.words)}"
 
     def done(self):
-        """Whether there is a result of these options. Raises ValueError where there is one of others."""
+        """Whether there is a result of these options and clips. Raises ValueError where there is one of others."""
         if not self.result.is_file():
             return False
-        test = "--phase" in self.words
         # the checksums of the weights that it is of, and of those that are there now: known, though they may be gone
-        of = noted(self.result, "checksum") if test else noted(self.directory / "env.json", "start")
+        of = noted(self.result, "checksum") if self.test else noted(self.directory / "env.json", "start")
         now = noted(self.before.with_name("test_metrics.json"), "checksum") if self.before else None
         if None not in (of, now) and of != now:
-            if test:
+            if self.test:
                 return False
             raise ValueError(f"{self.directory} holds a run that started from weights before {self.before}: remove it")
-        if test:  # to configure it would take the weights
+        if self.test:  # to configure it would take the weights
             was, keys, now = read_json(self.result), program.POST_HOC, command_line(program.OPTIONS, self.words, "")
         else:
             was, keys = read_yaml(self.directory / "config.yaml"), set(program.OPTIONS) - set(program.FREE)
             now = vars(program.configure(self.words))
         for key in [key for key in program.OPTIONS if key in keys]:
             value, old = (values.get(key, program.OPTIONS[key].default) for values in (now, was))
-            if value != old:
+            if value != old and not (key == "data_path" and Path(value).resolve() == Path(old).resolve()):
                 raise ValueError(
                     f"{self.directory} holds a run with {key} {old!r}, but now it is {value!r}: "
                     "remove it or take another --out"
                 )
+        self.check_clips(now)
         return True
 
+    def check_clips(self, config):
+        """Raise ValueError where the result is of other clips than the store has now."""
+        if self.test:  # on the clips of the run before it
+            path = self.before.with_name("config.yaml")
+            config = read_yaml(path) if path.is_file() else vars(self.benchmark.config)
+        written = [path for path in (self.result, self.directory / "env.json") if path.is_file()]
+        for key, value in self.benchmark.clips(config).items():
+            if any(noted(path, key) not in (None, value) for path in written):
+                raise ValueError(
+                    f"{self.directory} holds a run with other clips than {config['data_path']} has now: "
+                    "remove it or take another --out"
+                )
+
     def carry_out(self):
-        """Run it, or continue it if it was stopped. Returns whether it ended well."""
+        """Run it, or continue it if it was stopped."""
         words = self.words
         if self.before and not self.before.is_file():
-            print(f"{self.directory}: it starts from {self.before}, which is not there", flush=True)
-            return False
-        if "--phase" not in words and (self.directory / "last.pt").is_file():
+            return print(f"{self.directory}: it starts from {self.before}, which is not there", flush=True)
+        if not self.test and (self.directory / "last.pt").is_file():
             words = [*without(words, "--weights", "--ignore-weights"), "--resume"]
-        elif "--phase" in words and self.result.is_file():  # of weights that are no longer there
+        elif self.test and self.result.is_file():  # of weights that are no longer there
             words = [*words, "--overwrite"]
         print(f"python main.py {shlex.join(words)}", flush=True)
         status = start(words)
         for number in (signal.SIGINT, signal.SIGTERM):
             if status in (128 + number, -number):  # it saved and ended, or was made to end at once
                 raise SystemExit(128 + number)
-        return not status
 
 
 def start(words):
@@ -248,7 +308,12 @@ def start(words):
 
 def noted(path, key):
     """What a JSON file has under the key; None where it has nothing, or is not there."""
-    return read_json(path).get(key) if path.is_file() else None
+    if not path.is_file():
+        return None
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: not what a run wrote")
+    return content.get(key)
 
 
 def without(words, *flags):
@@ -284,10 +349,13 @@ def collect(benchmark, runs, methods, modalities, seeds):
 def fuse(directory, streams, seed):
     """The metrics of streams {modality: run directory}, fused; None, and a word, where there are no scores to fuse."""
     out = directory / f"fused-{'-'.join(streams)}-{seed}"
-    if not any((place / "test_score.pkl").is_file() for place in streams.values()):
-        if (out / "ensemble_metrics.json").is_file():
-            return read_metrics(out)  # results outlive the scores
-        return print(f"{out}: its streams have no test_score.pkl to fuse")
+    lacking = [place for place in streams.values() if not (place / "test_score.pkl").is_file()]
+    if lacking:  # results outlive the scores
+        fused = noted(out / "ensemble_metrics.json", "streams") or {}
+        of = {modality: metrics["per_class"] for modality, metrics in fused.items()}
+        if of == {modality: read_metrics(place)["per_class"] for modality, place in streams.items()}:
+            return read_metrics(out)
+        return print(f"{out}: {lacking[0]} has no test_score.pkl to fuse")
     words = [word for modality, place in streams.items() for word in (f"--{modality}-dir", str(place))]
     preset = next((name for name, weights in ensemble.PRESETS.items() if set(weights) == set(streams)), None)
     with contextlib.redirect_stdout(io.StringIO()):
@@ -297,11 +365,16 @@ def fuse(directory, streams, seed):
 
 def environments(directories):
     """Devices, versions of PyTorch and days of the runs in these directories, in words."""
-    found = [read_json(path) for path in (directory / "env.json" for directory in directories) if path.is_file()]
-    devices = sorted({", ".join(run["device"]) for run in found})
-    days = sorted({run["date"][:10] for run in found})
-    when = " to ".join(dict.fromkeys(days[:1] + days[-1:]))
-    return f"{', '.join(devices)}; PyTorch {', '.join(sorted({run['torch'] for run in found}))}; {when}"
+    found = []
+    for path in (directory / "env.json" for directory in directories):
+        if path.is_file():
+            found.append([noted(path, key) for key in ("device", "torch", "date")])
+            if None in found[-1]:
+                raise ValueError(f"{path}: not the environment of a run")
+    devices = ", ".join(sorted({", ".join(device) for device, _, _ in found}))
+    versions = ", ".join(sorted({torch for _, torch, _ in found}))
+    days = sorted({date[:10] for _, _, date in found})
+    return f"{devices}; PyTorch {versions}; {' to '.join(dict.fromkeys(days[:1] + days[-1:]))}"
 
 
 def report(benchmark, rows, commands, directories, ending):
@@ -345,6 +418,7 @@ def main(argv):
     wanted, methods = read_methods(METHODS, arguments.methods), read_methods(METHODS)
     given = command_line(program.OPTIONS, words, "")
     benchmark = Benchmark(arguments.config, given, directory)
+    benchmark.check(methods)
     there = re.compile(rf"({'|'.join(modalities)})-([0-9]+)$")
     found = [there.match(path.name) for path in directory.glob("*/*-*")]
     all_seeds = sorted({*seeds, *(int(match[2]) for match in found if match)})
@@ -356,11 +430,10 @@ def main(argv):
     }
     for run in runs.values():
         run.done()  # what is there of other options is said before anything is run
-    failed = []
     # a whole table for the first seed comes first
     for key in [(seed, method, modality) for seed in seeds for method in wanted for modality in modalities]:
-        if not arguments.table_only and not runs[key].done() and not runs[key].carry_out():
-            failed.append(runs[key].directory)  # the others do not wait for it
+        if not arguments.table_only and not runs[key].done():
+            runs[key].carry_out()  # where it fails the others do not wait for it
     # The table has the methods wanted and all others that are there in these streams: it loses none of before.
     done = {key: run for key, run in runs.items() if run.done()}
     whole = {
@@ -372,7 +445,9 @@ def main(argv):
     shown = [method for method in methods if method in whole or method in wanted]
     done = {key: run for key, run in done.items() if key[1] in shown}
     rows = collect(benchmark, done, shown, modalities, all_seeds)
-    trouble = f"no result in {', '.join(map(str, failed))}: what main.py printed says why" if failed else ""
+    wanted = [runs[seed, method, modality] for seed in seeds for method in wanted for modality in modalities]
+    failed = [str(run.directory) for run in wanted if run not in done.values() and not arguments.table_only]
+    trouble = f"no result in {', '.join(failed)}: what main.py printed says why" if failed else ""
     if not rows:
         raise ValueError(trouble or f"{directory} holds no results of these methods yet")
     commands = {}

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from torchlight import plot
 from torchlight.errors import guarded
-from torchlight.files import read_json, replacing
+from torchlight.files import output, read_json, replacing
 
 COLUMNS = {
     "top1": "top-1", "many": "many", "medium": "medium", "few": "few", "mean_class": "mean class", "top5": "top-5"
@@ -63,18 +63,21 @@ def parse_row(word):
     if len({Path(directory).resolve() for directory in directories}) < len(directories):
         raise ValueError(f"{word}: names a directory twice")
     runs = {directory: read_metrics(directory) for directory in directories}
-    check_same(runs)
+    check_same(runs, seeds=True)
     return name.strip(), runs
 
 
-def check_same(runs, count=True):
+def check_same(runs, count=True, seeds=False):
     """Raise ValueError where two of the runs {directory: metrics} have other classes or shots, or, if `count`, other
-    numbers of training clips; None is not known.
+    numbers of training clips, or, of one row's `seeds`, other streams or test clips; None is not known.
     """
     first = {}
     for directory, run in runs.items():
         facts = {"a number of classes": len(run["per_class"]), "classes": run.get("classes"), "shots": run.get("shots")}
         facts["numbers of training clips"] = run["count"] if count else None
+        if seeds:
+            facts |= {"a modality": run.get("modality"), "test clips": run.get("clips_checksum")}
+            facts["streams"] = sorted(run["streams"]) if "streams" in run else None
         for key, value in facts.items():
             if value is not None and value != first.setdefault(key, (value, directory))[0]:
                 raise ValueError(f"{directory}: has {key} other than {first[key][1]}; they cannot be put together")
@@ -91,7 +94,8 @@ def cell(values):
 def table(rows):
     """Markdown lines for {name: list of metrics}."""
     cells = [["", *COLUMNS.values()]]
-    cells += [[name, *(cell([m[key] for m in runs]) for key in COLUMNS)] for name, runs in rows.items()]
+    for name, runs in rows.items():
+        cells.append([name.replace("|", "\\|"), *(cell([m[key] for m in runs]) for key in COLUMNS)])
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     lines = [
         "| " + " | ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) + " |" for row in cells
@@ -115,26 +119,28 @@ class Parser(argparse.ArgumentParser):
 def main(argv):
     parser = Parser(description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="+", metavar="NAME=DIR[,DIR…]")
-    parser.add_argument("--out", help="write the table to this file, too")
-    parser.add_argument("--plot", help="draw the accuracy of every class over its training clips")
+    parser.add_argument("--out", metavar="MD", help="write the table to this file, too")
+    parser.add_argument("--plot", metavar="PNG", help="draw the accuracy of every class over its training clips")
     arguments = parser.parse_args(argv)
+    out = output(arguments.out, ".md", "--out") if arguments.out else None
+    picture = output(arguments.plot, ".png", "--plot") if arguments.plot else None
     rows, runs = {}, {}
     for name, row in map(parse_row, arguments.rows):
         if name in rows:
             raise ValueError(f"two rows are named {name!r}")
         rows[name] = list(row.values())
         runs |= row
-    check_same(runs, count=bool(arguments.plot))
+    check_same(runs, count=bool(picture))
     classes = next((run["classes"] for run in runs.values() if "classes" in run), None)
-    if arguments.plot and (classes is None or not any(run["count"] for run in runs.values())):
+    if picture and (classes is None or not any(run["count"] for run in runs.values())):
         raise ValueError("--plot needs a run directory among the rows: it knows the classes' names and training clips")
     lines = table(rows)
     print("\n".join(lines))
-    if arguments.out:
-        with replacing(arguments.out, "w") as file:
+    if out:
+        with replacing(out, "w") as file:
             file.write("\n".join(lines) + "\n")
-    if arguments.plot:
-        plot.per_class({name: mean_metrics(runs) for name, runs in rows.items()}, classes, arguments.plot)
+    if picture:
+        plot.per_class({name: mean_metrics(runs) for name, runs in rows.items()}, classes, picture)
 
 
 if __name__ == "__main__":

@@ -129,9 +129,20 @@ def test_scores_of_other_code_bases(streams):
 
 def test_a_run_is_no_place_for_fused_results(streams):
     directory = streams[0]
-    with pytest.raises(ValueError, match="joint holds the results of a run: --out takes another directory"):
+    with pytest.raises(ValueError, match="joint holds a run: --out takes another directory"):
         main(f"--joint-dir {directory / 'joint'} --out {directory / 'joint'}".split())
     assert not (directory / "joint" / "ensemble_metrics.json").exists()
+    begun = directory / "begun"  # not tested yet
+    begun.mkdir()
+    (begun / "config.yaml").touch()
+    with pytest.raises(ValueError, match="begun holds a run"):
+        main(f"--joint-dir {directory / 'joint'} --out {begun}".split())
+
+
+def test_the_same_scores_are_not_two_streams(streams):
+    joint = streams[0] / "joint"
+    with pytest.raises(ValueError, match="--joint-dir and --bone-dir name the same scores, .*test_score.pkl"):
+        main(f"--joint-dir {joint} --bone-dir {joint}/../joint/test_score.pkl".split())
 
 
 def rewrite(path, change):

@@ -112,6 +112,36 @@ def test_a_test_takes_the_options_of_its_weights(config, tmp_path):
     assert not same(trained, scores(work / "test-last-joint-test")) and same(trained, scores(work))
 
 
+def test_a_test_asks_nothing_of_what_only_a_training_uses(config, tmp_path):
+    """The config's nesterov does not go with the optimizer of these weights: nothing to a test."""
+    run(config, tmp_path / "run", "--optimizer", "AdamW", "--nesterov", "false", "--num-epoch", "1")
+    main(["--phase", "test", "--weights", str(tmp_path / "run" / "runs.pt"), "--config", str(config)])
+    with pytest.raises(ValueError, match="nesterov needs the optimizer SGD"):
+        run(config, tmp_path / "other", "--optimizer", "AdamW")
+
+
+def test_the_metrics_are_the_last_file_of_a_test(config, tmp_path, monkeypatch):
+    """Where they are all is there, and results/long_tail.py takes a run for done."""
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space"):
+        patched.setattr(program.plot, "per_class", full)
+        run(config, tmp_path / "run", "--num-epoch", "1")
+    assert not (tmp_path / "run" / "test_metrics.json").exists() and (tmp_path / "run" / "runs.pt").is_file()
+    main(["--resume", "--work-dir", str(tmp_path / "run")])
+    assert (tmp_path / "run" / "test_metrics.json").is_file() and (tmp_path / "run" / "curves.png").is_file()
+
+
+def test_a_class_without_clips_under_a_loss_that_counts_them(config, tmp_path, tiny_store):
+    shutil.copy(tiny_store, tmp_path / "x.h5")
+    add_split(tmp_path / "x.h5", "three", Store(tiny_store).split("train")[:14])
+    words = ["--data-path", str(tmp_path / "x.h5"), "--train-feeder-args.split", "three", "--loss", "balanced-softmax"]
+    with pytest.raises(ValueError, match="command line: loss: .*class 3 has no training clips"):
+        run(config, tmp_path / "run", *words)
+
+
 def test_options_of_a_test_may_stand_in_the_yaml(config, tmp_path):
     work = tmp_path / "run"
     run(config, work, "--modality", "bone")
@@ -604,7 +634,9 @@ def test_weights_of_other_classes_or_joints(config, tmp_path, tiny_store):
         ),
         (["--shots", "100", "20"], "shots takes two numbers"),
         (["--shots", "true", "3"], "shots takes two numbers"),
+        (["--shots", "-5", "3"], "shots takes two numbers"),
         (["--step", "true"], "step takes epochs"),
+        (["--step", "-3"], "step takes epochs"),
         (["--cuda-graphs", "--device", "cpu"], "cuda_graphs works on one GPU"),
         (["--step", "ten"], "step takes epochs"),
         (["--optimizer", "Adam"], "nesterov needs the optimizer SGD"),

@@ -7,6 +7,7 @@ ValueError that names the option, where it was given, and the nearest name there
 import argparse
 import contextlib
 import difflib
+import functools
 import inspect
 import math
 import typing
@@ -63,10 +64,15 @@ def convert(value, option, name, where):
 
 def read_yaml(path):
     """A YAML file as a dict, `base:` files (relative to it) merged under it. Raises ValueError or OSError."""
-    return _read_yaml(Path(path), ())
+    return functools.reduce(merge, (content for content, _ in read_layers(path)))
 
 
-def _read_yaml(path, above):
+def read_layers(path):
+    """A YAML file and those it is based on, as layers for `resolve`. Raises ValueError or OSError."""
+    return _read_layers(Path(path), ())
+
+
+def _read_layers(path, above):
     if path.resolve() in above:
         raise ValueError(f"{path}: base files include each other in a circle")
     try:
@@ -79,10 +85,8 @@ def _read_yaml(path, above):
     bases = [bases] if isinstance(bases, str) else bases
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
         raise ValueError(f"{path}: base takes a file name or a list of them, not {bases!r}")
-    result = {}
-    for base in bases:
-        result = merge(result, _read_yaml(path.parent / base, (*above, path.resolve())))
-    return merge(result, content)
+    layers = [layer for base in bases for layer in _read_layers(path.parent / base, (*above, path.resolve()))]
+    return [*layers, (content, path)]
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

@@ -1,12 +1,13 @@
 """One clear line for every failure."""
 
+import signal
 import sys
 import traceback
 
 
 def guarded(main):
     """Run main(argv) and exit. Bad input (ValueError, OSError, or what asks for more memory than there is) prints one
-    line and exits with 2, Ctrl-C with 130.
+    line and exits with 2, Ctrl-C with 130, SIGTERM with 143; what is half-written goes.
 
     A training that diverged (FloatingPointError) prints one line and exits with 1; so does any other exception, a fault
     of the program. An exception that passed through a Recorder left its traceback in that run's log (its
@@ -15,6 +16,7 @@ def guarded(main):
     for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a name shows its code
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         status = main(sys.argv[1:])
     except BrokenPipeError:

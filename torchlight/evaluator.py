@@ -87,7 +87,7 @@ def write_predictions(recorder, names, score, facts, most=5, shown=10):
 def write_test(recorder, names, score, label, metrics, save_score=True):
     """Write test_score.pkl (if save_score), test_label.json, test_metrics.json, per_class.csv and the pictures.
 
-    metrics: as from evaluate, with the names of the `classes`.
+    metrics: as from evaluate, with the names of the `classes`. Their file comes last: where it is, all is there.
     """
     classes = metrics["classes"]
     write_json(recorder.path("test_label.json"), dict(zip(names, map(int, label), strict=True)))
@@ -96,7 +96,6 @@ def write_test(recorder, names, score, label, metrics, save_score=True):
             pickle.dump(dict(zip(names, score.astype(np.float32), strict=True)), file)
     else:
         recorder.path("test_score.pkl").unlink(missing_ok=True)  # of an earlier test
-    write_json(recorder.path("test_metrics.json"), {k: v for k, v in metrics.items() if k != "confusion"})
     with replacing(recorder.path("per_class.csv"), "w") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["class", "name", "training_clips", "test_clips", "accuracy"])
@@ -104,3 +103,4 @@ def write_test(recorder, names, score, label, metrics, save_score=True):
             table.writerow([c, name, metrics["count"][c], sum(row), metrics["per_class"][c]])
     plot.confusion(metrics, classes, recorder.path("confusion.png"))
     plot.per_class({"accuracy": metrics}, classes, recorder.path("per_class.png"))
+    write_json(recorder.path("test_metrics.json"), {k: v for k, v in metrics.items() if k != "confusion"})

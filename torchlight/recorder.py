@@ -71,10 +71,9 @@ class Recorder:
         with open(self.path("log.txt"), "a", encoding="utf-8") as file:
             file.write(f"[{time.strftime('%Y-%m-%d %H:%M:%S')}] {message}\n")
 
-    def begin(self, config, devices, start=None):
+    def begin(self, config, devices, facts):
         """config.yaml: every option of this run; it runs again as it is. env.json: versions, device, git commit and
-        command line; of each time it was resumed, too, under `resumed`. start: the checksum of the weights, of another
-        run, that it started from.
+        command line, and of what it began with the `facts`; of each time it was resumed, too, under `resumed`.
         """
         if not self.writes:
             return
@@ -86,8 +85,8 @@ class Recorder:
             if not isinstance(began, dict):
                 raise ValueError(f"{path}: not the environment of a run; without the file it can be continued")
             now = began | {"resumed": [*began.get("resumed", []), now]}
-        elif start is not None:
-            now["start"] = start
+        else:
+            now |= facts
         write_json(path, now)
 
     def save(self, state, name):

@@ -13,6 +13,8 @@ import torch
 import yaml
 
 import main as program
+from feeders import Store
+from feeders.store import add_split
 from results import long_tail
 from results.long_tail import as_words, read_methods, without
 
@@ -156,13 +158,21 @@ def test_streams_are_fused(recipe, tmp_path, in_process, capsys):
     fused = json.loads((out / "cross-entropy" / "fused-joint-bone-1" / "ensemble_metrics.json").read_text())
     assert fused["weights"] == {"joint": 1, "bone": 1}
     text = (out / "table-joint-bone.md").read_text()
-    for path in out.rglob("test_score.pkl"):
+    for path in sorted(out.rglob("test_score.pkl")):  # first of one of them
         path.unlink()
+        long_tail.main([*words, "--out", str(out), "--num-epoch", "1", "--table-only"])
+        assert (out / "table-joint-bone.md").read_text() == text
     long_tail.main([*words, "--out", str(out), "--num-epoch", "1", "--table-only"])
     assert (out / "table-joint-bone.md").read_text() == text
+    result = out / "cross-entropy" / "bone-1" / "test_metrics.json"
+    before = result.read_text()
+    result.write_text(json.dumps(json.loads(before) | {"per_class": [0.0] * 4}))  # the fused result is of another run
+    long_tail.main([*words, "--out", str(out), "--num-epoch", "1"])
+    assert len(table_of(out / "table-joint-bone.md")) == 4
+    result.write_text(before)
     shutil.rmtree(out / "cross-entropy" / "fused-joint-bone-1")
     long_tail.main([*words, "--out", str(out), "--num-epoch", "1"])
-    assert "fused-joint-bone-1: its streams have no test_score.pkl to fuse" in capsys.readouterr().out
+    assert re.search("fused-joint-bone-1: .*joint-1 has no test_score.pkl to fuse", capsys.readouterr().out)
     assert [row.split(" | ")[0] for row in table_of(out / "table-joint-bone.md")[2:]] == [
         f"| cross-entropy, {modality}".ljust(len("| cross-entropy, joint")) for modality in ("joint", "bone")
     ]
@@ -220,10 +230,10 @@ def test_no_run_begins_after_sigterm(tmp_path, monkeypatch):
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    sender = threading.Thread(target=send)
+    sender = threading.Thread(target=send, daemon=True)
     sender.start()
     with pytest.raises(SystemExit) as stopped:
-        long_tail.Run(["--work-dir", str(tmp_path / "run")], None).carry_out()
+        long_tail.Run(None, ["--work-dir", str(tmp_path / "run")], None).carry_out()
     sender.join()
     assert stopped.value.code == 128 + signal.SIGTERM
 
@@ -263,13 +273,94 @@ def test_a_recipe_has_to_be_plain(recipe, tmp_path):
         ("{a: {defer: 5, loss: focal}}", [], "defer one below 1"),
         ("{a: {}, b: {after: a, length: 0.2}}", [], "b changes nothing"),
         ("{a b: {}, A-b: {}}", [], "they name directories"),
+        # of a method that is not wanted, too: it is said before anything runs
+        ("{a: {}, 2024: {loss: focal}}", ["a"], "methods.yaml: 2024 is no name .put it in quotes"),
+        ("{a: {}, b: {length: .inf}}", ["a"], "b: length is a share over 0"),
+        ("{a: {}, b: {length: .nan}}", ["a"], "b: length is a share over 0"),
+        ("{a: {}, b: {defer: .nan, loss: focal}}", ["a"], "b: length is a share over 0, defer one below 1"),
+        ("{a: {}, b: {times: {base_lr: .nan}}}", ["a"], "b: times: base_lr: nan is no factor"),
+        ("{a: {}, b: {times: {base_lr: true}}}", ["a"], "b: times: base_lr: True is no factor"),
+        ("{a: {}, b: {loss: focall}}", ["a"], "methods.yaml: b: loss must be one of .*not 'focall' .nearest: focal"),
+        ("{a: {}, b: {base_lr: high}}", ["a"], "methods.yaml: b: base_lr must be of type float"),
+        *((f"{{a: {{}}, b: {{{key}: 1}}}}", ["a"], f"b: {key} is not for a method") for key in (
+            "config", "phase", "resume", "modality", "seed", "work_dir", "val_ratio", "num_epoch", "defer_epoch")),
+        ("{a: {}, b: {tau_norm: 1}}", ["a"], "b: tau_norm is for what comes after another method"),
+        ("{a: {}, b: {after: a, tau_norm: 1, loss: focal}}", ["a"], "b: tau_norm tests .*, loss is for a training"),
     ],
-)
+)  # fmt: skip
 def test_errors_name_the_method(tmp_path, methods, wanted, message):
     path = tmp_path / "methods.yaml"
     path.write_text(methods)
     with pytest.raises(ValueError, match=message):
         read_methods(path, wanted)
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        ("b: {model_args: {}}", "methods.yaml: b: model_args cannot be empty"),
+        ("b: {train_feeder_args: {splitt: x}}", "methods.yaml: b: train_feeder_args: arguments: unknown key splitt"),
+        ("b: {sampler: reverse, loss: focal, loss_args: {gama: 2}}", "methods.yaml: b: loss_args: focal: unknown key"),
+        ("b: {mixing_args: {alpha: 1}}", "methods.yaml: b: mixing_args are given, but mixing is none"),
+    ],
+)
+def test_what_main_would_not_take_is_said_before_anything_runs(
+    recipe, tmp_path, monkeypatch, in_process, methods, message
+):
+    (tmp_path / "methods.yaml").write_text("a: {}\n" + methods)
+    monkeypatch.setattr(long_tail, "METHODS", tmp_path / "methods.yaml")
+    with pytest.raises(ValueError, match=message):
+        long_tail.main(["--config", recipe, "--methods", "a", "--out", str(tmp_path / "out")])
+    assert in_process == [] and not (tmp_path / "out").exists()
+
+
+def test_results_of_other_clips_are_refused(recipe, tmp_path, tiny_store, in_process):
+    """Of a split that was made anew: other clips, though as many of each class; of other test clips or frames."""
+    mine, out = tmp_path / "mine.h5", tmp_path / "out"
+    shutil.copy(tiny_store, mine)
+    store = Store(mine)
+    train = store.split("train")
+    add_split(mine, "lt", train[[0, 1, 2, 8, 9, 12, 14]])
+    methods = ["cross-entropy", "logit adjustment in the test"]
+    words = ["--config", recipe, "--data-path", str(mine), "--train-feeder-args.split", "lt", "--num-epoch", "1"]
+    words += ["--out", str(out), "--seeds", "1", "--methods", *methods]
+    long_tail.main(words)
+    in_process.clear()
+    long_tail.main(words)
+    assert in_process == []
+    text = (out / "table.md").read_text()
+    for chosen in ([0, 1, 3, 8, 9, 12, 14], [0, 1, 8, 9, 12, 14]):
+        add_split(mine, "lt", train[chosen], replace=True)
+        for more in ([], ["--table-only"]):
+            with pytest.raises(
+                ValueError, match=r"cross-entropy/joint-1 holds a run with other clips than .*mine.h5 has"
+            ):
+                long_tail.main([*words, *more])
+    (out / "cross-entropy").rename(tmp_path / "kept")  # without it the one that comes after it is named
+    with pytest.raises(ValueError, match="logit-adjustment-in-the-test/joint-1 holds a run with other clips"):
+        long_tail.main(words)
+    (tmp_path / "kept").rename(out / "cross-entropy")
+    add_split(mine, "lt", train[[0, 1, 2, 8, 9, 12, 14]], replace=True)
+    add_split(mine, "test", store.split("test")[1:], replace=True)
+    with pytest.raises(ValueError, match="cross-entropy/joint-1 holds a run with other clips"):
+        long_tail.main(words)
+    add_split(mine, "test", store.split("test"), replace=True)
+    environment = out / "cross-entropy" / "joint-1" / "env.json"  # results of before these checksums
+    environment.write_text(json.dumps({k: v for k, v in json.loads(environment.read_text()).items() if "sum" not in k}))
+    long_tail.main(words)
+    assert in_process == [] and (out / "table.md").read_text() == text
+    environment.write_text("{}")
+    with pytest.raises(ValueError, match="joint-1/env.json: not the environment of a run"):
+        long_tail.main([*words, "--table-only"])
+
+
+def test_what_another_process_has_done_meanwhile_is_a_result(recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        long_tail, "start", lambda words: program.main(words) or 2
+    )  # "another process is writing to it"
+    words = ["--config", recipe, "--methods", "cross-entropy", "--seeds", "1", "--out", str(tmp_path), "--num-epoch"]
+    long_tail.main([*words, "1"])
+    assert "cross-entropy, joint" in (tmp_path / "table.md").read_text()
 
 
 def test_a_run_that_fails_is_said_and_the_others_go_on(recipe, tmp_path, monkeypatch):

@@ -101,7 +101,29 @@ def test_errors(tmp_path, capsys):
         ([f"CE={broken}"], "test_metrics.json: lacks some of top1"),
         ([f"CE={unknown}", "--plot", str(tmp_path / "p.png")], "knows the classes' names and training clips"),
         ([f"CE={fused},{fused}/../fused"], "fused: names a directory twice"),
+        ([f"CE={fused}", "--out", str(fused / "runs.pt")], "--out: .*runs.pt: its name must end with .md"),
+        ([f"CE={fused}", "--plot", str(tmp_path / "x.h5")], "--plot: .*x.h5: its name must end with .png"),
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=message):
             main(words)
         assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "message"),
+    [
+        ({"modality": "joint"}, {"modality": "bone"}, "a modality"),
+        ({"clips_checksum": 1}, {"clips_checksum": 2}, "test clips"),
+        ({"streams": {"joint": {}, "bone": {}}}, {"streams": {"joint": {}, "skip": {}}}, "streams"),
+    ],
+)
+def test_seeds_are_of_one_stream_and_the_same_test_clips(tmp_path, one, two, message):
+    run(tmp_path / "one", **one), run(tmp_path / "two", **two)
+    with pytest.raises(ValueError, match=f"two: has {message} other than .*one"):
+        main([f"a={tmp_path / 'one'},{tmp_path / 'two'}"])
+    main([f"a={tmp_path / 'one'}", f"b={tmp_path / 'two'}"])
+
+
+def test_a_name_does_not_break_the_table(tmp_path, capsys):
+    main([f"CE | joint={run(tmp_path / 'one')}"])
+    assert capsys.readouterr().out.splitlines()[2].startswith(r"| CE \| joint |")

@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,3 +12,18 @@ def test_a_name_that_the_terminal_cannot_show():
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True)
     assert process.returncode == 0 and process.stdout.split() == [b"caf\\xe9"]
+
+
+def test_sigterm_leaves_nothing_half_written(tmp_path):
+    code = (
+        "import os, signal, time, pathlib\n"
+        "from torchlight.errors import guarded\nfrom torchlight.files import replacing\n"
+        "def main(words):\n"
+        f"    with replacing(pathlib.Path({str(tmp_path / 'x.txt')!r}), 'w') as file:\n"
+        "        file.write('half')\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        time.sleep(60)\n"
+        "guarded(main)\n"
+    )
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True)
+    assert process.returncode == 128 + signal.SIGTERM and list(tmp_path.iterdir()) == [] and not process.stderr
