@@ -6,7 +6,7 @@ The YAML's keys; paths are relative to it:
     classes     the list of the actions' names
     channels    what the C numbers of a joint are: xyz, xy or xys [xyz]
     num_person  M, the most persons there are in a clip [1]
-    image       [width, height], if x and y (of xy and xys) are pixels: they become -1 to 1, and the store keeps the size
+    image       [width, height], if x and y (of xy and xys) are pixels: they become -1 to 1; the store keeps it
     clips       the directory of the clips
     manifest    a CSV file with the columns file, label, split; any other column holds whole numbers (subject, camera)
 
