@@ -251,10 +251,11 @@ def main(argv):
 
     read = {stream: read_scores(path) for stream, path in given.items()}
     sources = [path for _, _, path in read.values()]
-    places = [path.resolve() for path in sources]
-    if len(set(places)) < len(places):
-        one, other = [stream for stream, path in zip(read, places, strict=True) if places.count(path) > 1][:2]
-        raise ValueError(f"--{one}-dir and --{other}-dir name the same scores, {read[one][2]}")
+    first = {}
+    for stream, (_, _, path) in read.items():
+        other = first.setdefault(path.resolve(), stream)
+        if other != stream:
+            raise ValueError(f"--{other}-dir and --{stream}-dir name the same scores, {path}")
     labels, label_path = collect_labels(sources, arguments.label)
     scores = {stream: join(*found, labels, label_path) for stream, found in read.items()}
     K = next(iter(scores.values())).shape[1]

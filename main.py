@@ -24,7 +24,7 @@ from model.frhead import CL_MODES, VERSIONS, FRHead
 from model.loss import LDAM_SCALE, LOSSES, build_loss, makes_up
 from model.pretrained import is_ours, load_weights, without
 from torchlight import checkpoint, distributed, plot
-from torchlight.config import Option, bind, command_line, read_layers, read_yaml, resolve
+from torchlight.config import Option, bind, command_line, read_layer, read_yaml, resolve
 from torchlight.device import bare, counted_generator, counted_seed, parse_device, place
 from torchlight.distributed import ALONE
 from torchlight.errors import guarded
@@ -126,7 +126,7 @@ def configure(argv):
     given = command_line(OPTIONS, argv, __doc__)
     layers, trained = [(given, "command line")], None
     if given.get("config"):
-        layers = [*read_layers(given["config"]), *layers]
+        layers.insert(0, read_layer(given["config"]))
     asked = resolve(OPTIONS, layers)
     if asked.phase in TRAINED and asked.weights:
         saved = checkpoint.load(asked.weights)
@@ -292,6 +292,13 @@ def make_batches(config, feeder):
     return TrainBatches(feeder, config.batch_size, config.sampler, repeat, mixing)
 
 
+def make_loss(config, feeder):
+    """The loss by the class counts of a training feeder."""
+    sampler = SAMPLERS[config.sampler if config.loss_counts == "drawn" else "uniform"]
+    with blame(config, "loss" if config.origin["loss_args"] == "default" else "loss_args"):
+        return build_loss(config.loss, sampler(feeder.class_count), **config.loss_args)
+
+
 def make_model(config, feeder):
     """The model for a feeder's clips. Raises ValueError where the config says otherwise than the data."""
     arguments = dict(config.model_args)
@@ -370,11 +377,8 @@ def train(config):
         raise ValueError(
             f"batches of {min(batches.clips, config.batch_size)} clips cannot be shared by {team.size} processes"
         )
-    sampler = SAMPLERS[config.sampler if config.loss_counts == "drawn" else "uniform"]
-    with blame(config, "loss" if config.origin["loss_args"] == "default" else "loss_args"):
-        counts = sampler(train_set.class_count)
-        loss = build_loss(config.loss, counts, **config.loss_args).to(devices[0])
-    early = loss.before or build_loss("cross-entropy", counts, smoothing=loss.smoothing)  # before defer_epoch
+    loss = make_loss(config, train_set).to(devices[0])
+    early = loss.before or build_loss("cross-entropy", train_set.class_count, smoothing=loss.smoothing)
     torch.manual_seed(counted_seed("weights", config.seed))
     model = make_model(config, train_set)
     start = {}
@@ -409,7 +413,7 @@ def train(config):
         return {split: evaluate(scores[split], feeder.label, split_counts, config.shots)}
 
     def criterion(epoch):
-        classifier_loss = early if epoch < config.defer_epoch else loss
+        classifier_loss = loss if epoch >= config.defer_epoch else early
         return refined(classifier_loss, bare(model), config) if config.cl_mode else classifier_loss
 
     claim = "resume" if saved else "overwrite" if config.overwrite else "new"

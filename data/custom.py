@@ -33,7 +33,7 @@ from data.check import describe
 from data.custom_example import write_example
 from feeders.store import CHANNELS, Store, StoreWriter
 from graph import LAYOUTS, read_layout
-from torchlight.config import Option, nearest, read_layers, read_yaml, resolve
+from torchlight.config import Option, nearest, read_layer, read_yaml, resolve
 
 KEYS = {
     "layout": Option(object, None, "a layout's name, a mapping, or a YAML file"),
@@ -55,7 +55,7 @@ def add_arguments(parser):
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--source", metavar="YAML", help="the description of the clips, like config/custom/data.yaml")
     what.add_argument("--example", metavar="DIR", help="make the clips that config/custom/data.yaml describes")
-    parser.add_argument("--out", help="the store to write")
+    parser.add_argument("--out", help="with --source: the store to write")
     parser.add_argument("--skip-bad", action="store_true", help="leave out unreadable clips, naming them")
 
 
@@ -84,7 +84,7 @@ def read_description(path):
     Raises ValueError or OSError naming the file and the key.
     """
     path = Path(path)
-    about = resolve(KEYS, read_layers(path))
+    about = resolve(KEYS, [read_layer(path)])
     missing = [key for key in ("layout", "classes", "clips", "manifest") if not getattr(about, key)]
     if missing:
         raise ValueError(f"{path}: the key {missing[0]} is missing")
@@ -99,7 +99,7 @@ def read_description(path):
     if about.image:
         sizes = [size for size in about.image if type(size) is int and size > 0]
         if len(sizes) != 2 or len(about.image) != 2:
-            raise ValueError(f"{path}: image takes [width, height] in pixels, not {about.image!r}")
+            raise ValueError(f"{path}: image takes [width, height] in whole pixels, not {about.image!r}")
         if about.channels == "xyz":
             raise ValueError(f"{path}: image is for the channels xy and xys, not xyz")
     about.clips, about.manifest = path.parent / about.clips, path.parent / about.manifest
@@ -130,14 +130,17 @@ def find_layout(value, path):
 def read(about, writer, bad):
     """Add the clips of the manifest to a StoreWriter. about: see read_description; bad: a BadClips."""
     rows, extra = read_manifest(about.manifest)
+    size = dict(zip(("width", "height"), about.image, strict=False))  # for heat maps of the picture's form
+    twice = [key for key in size if key in extra]
+    if twice:
+        raise ValueError(f"{about.manifest}: column {twice[0]}: the size of the pictures is given by `image` already")
     for line, row in tqdm(rows, disable=None, unit=" clips"):
         try:
             name, path = parse_file(row["file"])
             label, split = parse_label(row["label"], about.classes), parse_split(row["split"])
             if label < 0 and any("train" in word for word in split):
                 raise ValueError("label: is empty; a training clip has one")
-            meta = dict(zip(("width", "height"), about.image, strict=False))  # for heat maps of the picture's form
-            meta |= {key: parse_number(key, row[key]) for key in extra}
+            meta = size | {key: parse_number(key, row[key]) for key in extra}
             clip = read_clip(about.clips / path, about.layout, about.channels, about.num_person, about.image)
             writer.add(name, label, clip, split, **meta)
         except ValueError as error:

@@ -91,7 +91,7 @@ def write_long_tail_list(arguments):
     if not arguments.out or not arguments.protocol:
         raise ValueError("--names takes NTU RGB+D clip names: give --protocol, and --out for the list")
     out = output(arguments.out, ".txt", "--out")
-    missing = set(read_names(arguments.missing)) if arguments.missing else set()
+    missing = ntu.read_missing(arguments.missing)
     names = [name for name in read_names(arguments.names) if name not in missing]
     names = [name for name in names if ntu.is_train(name, arguments.protocol)]
     if not names:

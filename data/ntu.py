@@ -72,10 +72,7 @@ def run(arguments):
     """NTU RGB+D's raw skeleton files to a store, straight from the zip files too. A killed run goes on where it was."""
     K = arguments.num_class
     check_workers(arguments.workers)
-    missing = set(read_names(arguments.missing)) if arguments.missing else set()
-    missing = {name.removesuffix(".skeleton") for name in missing}
-    if missing and not any(map(NAME.match, missing)):
-        raise ValueError(f"{arguments.missing}: holds no clip names of NTU RGB+D")
+    missing = read_missing(arguments.missing)
     places = find_clips(arguments.source)
     wanted, dropped = choose(places, K, missing)
     bad = BadClips(not arguments.strict, "without --strict such files are left out")
@@ -103,6 +100,14 @@ def run(arguments):
     describe(store)
     report(store, dropped)
     bad.report()
+
+
+def read_missing(path):
+    """Names of clips to leave out, with or without .skeleton, of a file, or of None. Raises ValueError or OSError."""
+    missing = {name.removesuffix(".skeleton") for name in read_names(path)} if path else set()
+    if missing and not any(map(NAME.match, missing)):
+        raise ValueError(f"{path}: holds no clip names of NTU RGB+D")
+    return missing
 
 
 def choose(places, num_class, missing):

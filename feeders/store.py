@@ -28,7 +28,7 @@ import h5py
 import numpy as np
 
 from graph import LAYOUTS, Layout, describe_layout, read_layout
-from torchlight.files import lock, target
+from torchlight.files import lock
 
 FORMAT = "skeleton store 1"
 RELEASE = 64 << 20  # bytes of a mapped store in memory after which its pages are let go
@@ -389,6 +389,11 @@ class StoreWriter:
             else:
                 added[split] = np.array([place[clip] for clip in clips], dtype=np.int64)
         return added
+
+
+def target(path):
+    """The Path to write a store to: of a link, what it leads to, so that the link stays."""
+    return Path(os.path.realpath(path)) if Path(path).is_symlink() else Path(path)
 
 
 def write_added(file, name, index):

@@ -42,7 +42,7 @@ OURS = (
     "config", "modality", "seed", "work_dir", "phase", "resume", "overwrite", "eval_interval", "weights",
     "ignore_weights",
 )  # fmt: skip
-NOT_OF_A_METHOD = {*OURS, "val_ratio", "num_epoch", "defer_epoch"} - {"ignore_weights"}  # it has length and defer
+NOT_OF_A_METHOD = {*OURS, "data_path", "device", "val_ratio", "num_epoch", "defer_epoch"} - {"ignore_weights"}
 VARIED = (  # what methods differ in: the recipe is without
     "sampler", "mixing", "mixing_args", "loss", "loss_args", "loss_counts", "defer_epoch", "classifier",
     "freeze_backbone", "tau_norm", "adjust_logits", "cl_mode", "val_ratio",
@@ -70,6 +70,8 @@ def read_methods(path, wanted=()):
         if "after" in changes:
             if changes["after"] in (*above, name):
                 raise ValueError(f"{path}: {name} comes after itself")
+            if set(known.get(changes["after"]) or {}) & set(program.POST_HOC):
+                raise ValueError(f"{path}: {name}: {changes['after']} trains no weights for it to come after")
             add(changes["after"], f"{path}: {name}: after", (*above, name))
         methods.setdefault(name, changes)
 
@@ -105,7 +107,9 @@ def check_method(where, changes):
         raise ValueError(f"{where}: {test[0]} is for what comes after another method")
     training = sorted(set(changes) - {"after", "sampler", *program.POST_HOC}) if test else ()
     if training:
-        raise ValueError(f"{where}: {test[0]} tests trained weights, {training[0]} is for a training")
+        raise ValueError(f"{where}: {test[0]} tests trained weights: {training[0]} does not go with it")
+    if "ignore_weights" in changes and "after" not in changes:
+        raise ValueError(f"{where}: ignore_weights is for what comes after another method")
 
 
 def is_number(value):
@@ -147,7 +151,7 @@ class Benchmark:
             if getattr(self.config, key) != program.OPTIONS[key].default:
                 raise ValueError(f"{self.config.origin[key]}: {key} makes this recipe a method; a plain one is needed")
         self.store = Store(self.config.data_path)
-        self._batches, self._clips = {}, {}
+        self._batches, self._clips, self._models = {}, {}, set()
         self.batches = self.config.num_epoch * self.epoch_batches({})
 
     def configure(self, changes):
@@ -155,7 +159,8 @@ class Benchmark:
 
     def epoch_batches(self, changes):
         """Batches in an epoch of a method."""
-        changes = {key: changes[key] for key in ("sampler", "train_feeder_args", "batch_size") if key in changes}
+        keys = ("sampler", "train_feeder_args", "batch_size", "mixing", "mixing_args")
+        changes = {key: changes[key] for key in keys if key in changes}
         known = json.dumps(changes, sort_keys=True)
         if known not in self._batches:
             config = self.configure(changes)
@@ -169,9 +174,20 @@ class Benchmark:
             try:
                 run = self.run(name, changes, "joint", 1)
                 if not run.test:
-                    program.configure(run.words)
-            except ValueError as error:
+                    self.check_parts(program.configure(run.words))
+            except (ValueError, OverflowError) as error:
                 raise ValueError(f"{METHODS}: {name}: {str(error).removeprefix('command line: ')}") from None
+
+    def check_parts(self, config):
+        """Raise ValueError where its test clips, its loss or its model could not be made. Each model is made once."""
+        device = torch.device("cpu")
+        program.make_loss(config, program.make_feeder(config, self.store, "train_feeder_args", device))
+        feeder = program.make_feeder(config, self.store, "test_feeder_args", device)
+        keys = ("model", "model_args", "classifier", "cl_mode", "cl_version", "w_multi_cl_loss")
+        model = json.dumps([feeder.shape, *(getattr(config, key) for key in keys)])
+        if model not in self._models:
+            program.make_model(config, feeder)
+            self._models.add(model)
 
     def clips(self, config):
         """What the results of a config, as a dict, say of its clips: {key: value}. Raises ValueError or OSError."""
@@ -243,13 +259,14 @@ class Run:
                 return False
             raise ValueError(f"{self.directory} holds a run that started from weights before {self.before}: remove it")
         if self.test:  # to configure it would take the weights
-            was, keys, now = read_json(self.result), program.POST_HOC, command_line(program.OPTIONS, self.words, "")
+            was, now = read_json(self.result), command_line(program.OPTIONS, self.words, "")
+            keys = {*program.POST_HOC, "sampler"} & set(now)
         else:
             was, keys = read_yaml(self.directory / "config.yaml"), set(program.OPTIONS) - set(program.FREE)
             now = vars(program.configure(self.words))
         for key in [key for key in program.OPTIONS if key in keys]:
             value, old = (values.get(key, program.OPTIONS[key].default) for values in (now, was))
-            if value != old and not (key == "data_path" and Path(value).resolve() == Path(old).resolve()):
+            if value != old and not (key == "data_path" and Path(value).resolve() == Path(str(old)).resolve()):
                 raise ValueError(
                     f"{self.directory} holds a run with {key} {old!r}, but now it is {value!r}: "
                     "remove it or take another --out"
@@ -266,8 +283,8 @@ class Run:
         for key, value in self.benchmark.clips(config).items():
             if any(noted(path, key) not in (None, value) for path in written):
                 raise ValueError(
-                    f"{self.directory} holds a run with other clips than {config['data_path']} has now: "
-                    "remove it or take another --out"
+                    f"{self.directory} holds a run with other clips, or other frames, than {config['data_path']} "
+                    "has now: take another --out"
                 )
 
     def carry_out(self):
@@ -351,10 +368,10 @@ def fuse(directory, streams, seed):
     out = directory / f"fused-{'-'.join(streams)}-{seed}"
     lacking = [place for place in streams.values() if not (place / "test_score.pkl").is_file()]
     if lacking:  # results outlive the scores
-        fused = noted(out / "ensemble_metrics.json", "streams") or {}
-        of = {modality: metrics["per_class"] for modality, metrics in fused.items()}
+        fused = read_metrics(out) if (out / "ensemble_metrics.json").is_file() else {}
+        of = {modality: isinstance(m, dict) and m.get("per_class") for modality, m in fused.get("streams", {}).items()}
         if of == {modality: read_metrics(place)["per_class"] for modality, place in streams.items()}:
-            return read_metrics(out)
+            return fused
         return print(f"{out}: {lacking[0]} has no test_score.pkl to fuse")
     words = [word for modality, place in streams.items() for word in (f"--{modality}-dir", str(place))]
     preset = next((name for name, weights in ensemble.PRESETS.items() if set(weights) == set(streams)), None)
@@ -368,10 +385,11 @@ def environments(directories):
     found = []
     for path in (directory / "env.json" for directory in directories):
         if path.is_file():
-            found.append([noted(path, key) for key in ("device", "torch", "date")])
-            if None in found[-1]:
+            device, *texts = [noted(path, key) for key in ("device", "torch", "date")]
+            if not isinstance(device, list) or not all(isinstance(text, str) for text in (*device, *texts)):
                 raise ValueError(f"{path}: not the environment of a run")
-    devices = ", ".join(sorted({", ".join(device) for device, _, _ in found}))
+            found.append((", ".join(device), *texts))
+    devices = ", ".join(sorted({device for device, _, _ in found}))
     versions = ", ".join(sorted({torch for _, torch, _ in found}))
     days = sorted({date[:10] for _, _, date in found})
     return f"{devices}; PyTorch {versions}; {' to '.join(dict.fromkeys(days[:1] + days[-1:]))}"
@@ -447,7 +465,7 @@ def main(argv):
     rows = collect(benchmark, done, shown, modalities, all_seeds)
     wanted = [runs[seed, method, modality] for seed in seeds for method in wanted for modality in modalities]
     failed = [str(run.directory) for run in wanted if run not in done.values() and not arguments.table_only]
-    trouble = f"no result in {', '.join(failed)}: what main.py printed says why" if failed else ""
+    trouble = f"no result in {', '.join(failed)}: what is printed above says why" if failed else ""
     if not rows:
         raise ValueError(trouble or f"{directory} holds no results of these methods yet")
     commands = {}

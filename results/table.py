@@ -38,6 +38,7 @@ def read_metrics(directory):
             sound["per_class"] = K > 0 and all(map(is_share, metrics["per_class"]))
             sound["count"] = metrics["count"] is None or is_list(metrics["count"], K, int)
             sound["classes"] = "classes" not in metrics or is_list(metrics["classes"], K, str)
+            sound["streams"] = isinstance(metrics.get("streams", {}), dict)
             sound["shots"] = "shots" not in metrics or is_list(metrics["shots"], 2, int)
             if not all(sound.values()):
                 raise ValueError(f"{path}: {min(sound, key=sound.get)} is of a wrong type, length or range")

@@ -143,6 +143,9 @@ def test_the_same_scores_are_not_two_streams(streams):
     joint = streams[0] / "joint"
     with pytest.raises(ValueError, match="--joint-dir and --bone-dir name the same scores, .*test_score.pkl"):
         main(f"--joint-dir {joint} --bone-dir {joint}/../joint/test_score.pkl".split())
+    bone = streams[0] / "bone"
+    with pytest.raises(ValueError, match="--joint-dir and --skip-dir name the same scores"):
+        main(f"--joint-dir {joint} --bone-dir {bone} --skip-dir {joint} --bone-motion-dir {bone}".split())
 
 
 def rewrite(path, change):

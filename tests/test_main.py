@@ -129,9 +129,14 @@ def test_the_metrics_are_the_last_file_of_a_test(config, tmp_path, monkeypatch):
     with monkeypatch.context() as patched, pytest.raises(OSError, match="No space"):
         patched.setattr(program.plot, "per_class", full)
         run(config, tmp_path / "run", "--num-epoch", "1")
-    assert not (tmp_path / "run" / "test_metrics.json").exists() and (tmp_path / "run" / "runs.pt").is_file()
+    there = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"runs.pt", "test_score.pkl", "curves.png", "confusion.png"} <= there and "test_metrics.json" not in there
     main(["--resume", "--work-dir", str(tmp_path / "run")])
-    assert (tmp_path / "run" / "test_metrics.json").is_file() and (tmp_path / "run" / "curves.png").is_file()
+    assert (tmp_path / "run" / "test_metrics.json").is_file()
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space"):
+        patched.setattr(program.plot, "per_class", full)
+        main(["--phase", "test", "--weights", str(tmp_path / "run" / "runs.pt")])
+    assert not (tmp_path / "run" / "test_metrics.json").exists()  # not that of before, beside other scores
 
 
 def test_a_class_without_clips_under_a_loss_that_counts_them(config, tmp_path, tiny_store):

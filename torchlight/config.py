@@ -7,7 +7,6 @@ ValueError that names the option, where it was given, and the nearest name there
 import argparse
 import contextlib
 import difflib
-import functools
 import inspect
 import math
 import typing
@@ -64,15 +63,15 @@ def convert(value, option, name, where):
 
 def read_yaml(path):
     """A YAML file as a dict, `base:` files (relative to it) merged under it. Raises ValueError or OSError."""
-    return functools.reduce(merge, (content for content, _ in read_layers(path)))
+    return read_layer(path)[0]
 
 
-def read_layers(path):
-    """A YAML file and those it is based on, as layers for `resolve`. Raises ValueError or OSError."""
-    return _read_layers(Path(path), ())
+def read_layer(path):
+    """The same as a layer for `resolve`: the dict, and {key: the last of the files that has it}."""
+    return _read_layer(Path(path), ())
 
 
-def _read_layers(path, above):
+def _read_layer(path, above):
     if path.resolve() in above:
         raise ValueError(f"{path}: base files include each other in a circle")
     try:
@@ -85,8 +84,11 @@ def _read_layers(path, above):
     bases = [bases] if isinstance(bases, str) else bases
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
         raise ValueError(f"{path}: base takes a file name or a list of them, not {bases!r}")
-    layers = [layer for base in bases for layer in _read_layers(path.parent / base, (*above, path.resolve()))]
-    return [*layers, (content, path)]
+    result, origin = {}, {}
+    for base in bases:
+        under, where = _read_layer(path.parent / base, (*above, path.resolve()))
+        result, origin = merge(result, under), origin | where
+    return merge(result, content), origin | dict.fromkeys(content, path)
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -122,7 +124,8 @@ def _replaced(key, under, over):
 
 
 def resolve(options, layers):
-    """Merge layers [(dict, where it comes from)], later ones on top, over the defaults, and check every value.
+    """Merge layers, later ones on top, over the defaults, and check every value. A layer is a dict and where it comes
+    from: a name, or {key: name}.
 
     Returns a namespace with an attribute for every option, and `origin`: {option: where its value comes from}.
     """
@@ -131,10 +134,11 @@ def resolve(options, layers):
     for layer, where in layers:
         checked = {}
         for name, value in layer.items():
+            place = where[name] if isinstance(where, dict) else where
             if name not in options:
-                raise ValueError(f"{where}: unknown key {name}{nearest(name, options)}")
-            checked[name] = convert(value, options[name], name, where)
-            origin[name] = str(where)
+                raise ValueError(f"{place}: unknown key {name}{nearest(name, options)}")
+            checked[name] = convert(value, options[name], name, place)
+            origin[name] = str(place)
         given = merge(given, checked)
     values = {name: given.get(name, option.default) for name, option in options.items()}
     origin = {name: origin[name] if name in given else "default" for name in options}

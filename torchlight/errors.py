@@ -1,5 +1,6 @@
 """One clear line for every failure."""
 
+import os
 import signal
 import sys
 import traceback
@@ -16,7 +17,8 @@ def guarded(main):
     for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a name shows its code
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    if "RANK" not in os.environ:  # of torchrun's processes one may wait for the others, where Python handles no signal
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         status = main(sys.argv[1:])
     except BrokenPipeError:

@@ -90,6 +90,7 @@ def write_test(recorder, names, score, label, metrics, save_score=True):
     metrics: as from evaluate, with the names of the `classes`. Their file comes last: where it is, all is there.
     """
     classes = metrics["classes"]
+    recorder.path("test_metrics.json").unlink(missing_ok=True)
     write_json(recorder.path("test_label.json"), dict(zip(names, map(int, label), strict=True)))
     if save_score:
         with replacing(recorder.path("test_score.pkl")) as file:

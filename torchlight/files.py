@@ -17,12 +17,11 @@ except ImportError:  # Windows
 def replacing(path, mode="wb"):
     """Open a temporary file beside `path`. If the block ends well it becomes `path`, flushed; else it is removed.
 
-    Missing parent directories are made; of a link the file that it leads to is replaced. Raises OSError where `path` is
-    a directory.
+    Missing parent directories are made. Raises OSError where `path` is a directory.
     """
-    if Path(path).is_dir():
+    path = Path(path)
+    if path.is_dir():
         raise IsADirectoryError(f"{path} is a directory, not a file to write")
-    path = target(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -33,11 +32,6 @@ def replacing(path, mode="wb"):
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def target(path):
-    """The Path to write to: of a link what it leads to, so that the link stays."""
-    return Path(path).resolve() if Path(path).is_symlink() else Path(path)
 
 
 def output(path, suffix, option):

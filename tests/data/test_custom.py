@@ -127,7 +127,10 @@ def test_pixels(source):
     ]  # heat maps are of this form
     np.testing.assert_allclose(found[0, 0, :, :2], np.array([-1, -0.5, 0, 0.5, 1, -1])[:, None].repeat(2, 1))
     assert (found[0, 0, :, 2] == 0.5).all() and not found[:, 1].any() and not found[1, 0, 5].any()
-    source.about["channels"] = "xy"
+    source.header, source.rows = "file,label,split,height", ["a.npy,sit,train,480"]
+    with pytest.raises(ValueError, match="list.csv: column height: the size of the pictures is given"):
+        source.prepare()
+    source.about["channels"], source.header = "xy", "file,label,split"
     source.rows.clear()
     source.add("a.npy", clip[..., :2])
     found = source.prepare().clip(0)
@@ -323,7 +326,7 @@ def test_skip_bad_names_each_and_goes_on(source, capsys):
         ({"layout": [1]}, "my.yaml: a layout is a mapping"),
         ({"channels": "yx"}, "my.yaml: channels must be one of xyz, xy, xys"),
         ({"num_person": 0}, "my.yaml: num_person must be at least 1"),
-        ({"image": [640]}, r"image takes \[width, height\] in pixels, not \[640\]"),
+        ({"image": [640]}, r"image takes \[width, height\] in whole pixels, not \[640\]"),
         ({"image": [640, 0], "channels": "xy"}, "image takes"),
         ({"image": [640.5, 480], "channels": "xy"}, "image takes"),
         ({"image": ["a", [1]], "channels": "xy"}, "image takes"),

@@ -119,11 +119,13 @@ def test_bad_input_leaves_the_store_as_it_was(store, tmp_path, words, message):
         ("--shots 20 100", "--shots is not for --names"),
         ("--overwrite", "--overwrite is not for --names"),
         ("--out x.h5", "--out: x.h5: its name must end with .txt"),
+        ("--missing missing", "missing: holds no clip names of NTU"),
     ],
 )
 def test_options_that_a_list_has_no_use_for(tmp_path, monkeypatch, words, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "names").write_text("S001C001P001R001A001\n")
+    (tmp_path / "missing").write_text("Samples\n")
     with pytest.raises(ValueError, match=message):
         main(f"long-tail --names names --protocol xsub --n-max 1 --imbalance 1 --out x.txt {words}".split())
-    assert [path.name for path in tmp_path.iterdir()] == ["names"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["missing", "names"]

@@ -267,7 +267,7 @@ def test_a_recipe_has_to_be_plain(recipe, tmp_path):
         ("a: {los: focal}", [], "a: unknown key los .nearest: loss"),
         ("a: {after: c, tau_norm: 1}", ["a"], "unknown method 'c'"),
         ("a: [1]", [], "takes options of main.py"),
-        ("{a: {after: b, tau_norm: 1}, b: {after: a, tau_norm: 1}}", ["a"], "comes after itself"),
+        ("{a: {after: b, loss: focal}, b: {after: a, loss: focal}}", ["a"], "comes after itself"),
         ("{a: {times: {base_lrr: 2}}}", [], "a: times: base_lrr: 2 is no factor"),
         ("{a: {length: half}}", [], "a: length cannot be 'half'"),
         ("{a: {defer: 5, loss: focal}}", [], "defer one below 1"),
@@ -283,9 +283,12 @@ def test_a_recipe_has_to_be_plain(recipe, tmp_path):
         ("{a: {}, b: {loss: focall}}", ["a"], "methods.yaml: b: loss must be one of .*not 'focall' .nearest: focal"),
         ("{a: {}, b: {base_lr: high}}", ["a"], "methods.yaml: b: base_lr must be of type float"),
         *((f"{{a: {{}}, b: {{{key}: 1}}}}", ["a"], f"b: {key} is not for a method") for key in (
-            "config", "phase", "resume", "modality", "seed", "work_dir", "val_ratio", "num_epoch", "defer_epoch")),
+            "config", "phase", "resume", "modality", "seed", "work_dir", "val_ratio", "num_epoch", "defer_epoch",
+            "data_path", "device")),
         ("{a: {}, b: {tau_norm: 1}}", ["a"], "b: tau_norm is for what comes after another method"),
-        ("{a: {}, b: {after: a, tau_norm: 1, loss: focal}}", ["a"], "b: tau_norm tests .*, loss is for a training"),
+        ("{a: {}, b: {after: a, tau_norm: 1, loss: focal}}", ["a"], "b: tau_norm tests .*: loss does not go with it"),
+        ("{a: {}, b: {ignore_weights: [fc.]}}", ["a"], "b: ignore_weights is for what comes after another method"),
+        ("{a: {}, b: {after: a, tau_norm: 1}, c: {after: b, tau_norm: 2}}", ["c"], "c: b trains no weights"),
     ],
 )  # fmt: skip
 def test_errors_name_the_method(tmp_path, methods, wanted, message):
@@ -302,6 +305,11 @@ def test_errors_name_the_method(tmp_path, methods, wanted, message):
         ("b: {train_feeder_args: {splitt: x}}", "methods.yaml: b: train_feeder_args: arguments: unknown key splitt"),
         ("b: {sampler: reverse, loss: focal, loss_args: {gama: 2}}", "methods.yaml: b: loss_args: focal: unknown key"),
         ("b: {mixing_args: {alpha: 1}}", "methods.yaml: b: mixing_args are given, but mixing is none"),
+        ("b: {mixing: mixup, mixing_args: {alfa: 1}}", "methods.yaml: b: mixing_args: mixup: unknown key alfa"),
+        ("b: {loss_args: {smoothing: 7}}", "methods.yaml: b: loss_args: .*smoothing must"),
+        ("b: {model_args: {nope: 1}}", "methods.yaml: b: model_args: .*nope"),
+        ("b: {test_feeder_args: {split: none}}", "methods.yaml: b: test_feeder_args: .*no split 'none'"),
+        ("b: {length: 1.0e+308}", "methods.yaml: b: cannot convert float infinity"),
     ],
 )
 def test_what_main_would_not_take_is_said_before_anything_runs(
@@ -314,7 +322,7 @@ def test_what_main_would_not_take_is_said_before_anything_runs(
     assert in_process == [] and not (tmp_path / "out").exists()
 
 
-def test_results_of_other_clips_are_refused(recipe, tmp_path, tiny_store, in_process):
+def test_results_of_other_clips_are_refused(recipe, tmp_path, tiny_store, in_process, monkeypatch):
     """Of a split that was made anew: other clips, though as many of each class; of other test clips or frames."""
     mine, out = tmp_path / "mine.h5", tmp_path / "out"
     shutil.copy(tiny_store, mine)
@@ -332,9 +340,7 @@ def test_results_of_other_clips_are_refused(recipe, tmp_path, tiny_store, in_pro
     for chosen in ([0, 1, 3, 8, 9, 12, 14], [0, 1, 8, 9, 12, 14]):
         add_split(mine, "lt", train[chosen], replace=True)
         for more in ([], ["--table-only"]):
-            with pytest.raises(
-                ValueError, match=r"cross-entropy/joint-1 holds a run with other clips than .*mine.h5 has"
-            ):
+            with pytest.raises(ValueError, match=r"cross-entropy/joint-1 holds a run with other clips, .*mine.h5 has"):
                 long_tail.main([*words, *more])
     (out / "cross-entropy").rename(tmp_path / "kept")  # without it the one that comes after it is named
     with pytest.raises(ValueError, match="logit-adjustment-in-the-test/joint-1 holds a run with other clips"):
@@ -349,6 +355,9 @@ def test_results_of_other_clips_are_refused(recipe, tmp_path, tiny_store, in_pro
     environment.write_text(json.dumps({k: v for k, v in json.loads(environment.read_text()).items() if "sum" not in k}))
     long_tail.main(words)
     assert in_process == [] and (out / "table.md").read_text() == text
+    monkeypatch.chdir(tmp_path)
+    long_tail.main([*words, "--data-path", "mine.h5"])  # the same store
+    assert in_process == []
     environment.write_text("{}")
     with pytest.raises(ValueError, match="joint-1/env.json: not the environment of a run"):
         long_tail.main([*words, "--table-only"])
@@ -368,7 +377,7 @@ def test_a_run_that_fails_is_said_and_the_others_go_on(recipe, tmp_path, monkeyp
     monkeypatch.setattr(long_tail, "METHODS", tmp_path / "methods.yaml")
     out = tmp_path / "out"
     words = ["--config", recipe, "--seeds", "1", "--out", str(out), "--num-epoch", "2"]
-    with pytest.raises(ValueError, match="no result in .*diverging/joint-1: what main.py printed says why"):
+    with pytest.raises(ValueError, match="no result in .*diverging/joint-1: what is printed above says why"):
         long_tail.main(words)
     assert "loss is" in (out / "diverging" / "joint-1" / "log.txt").read_text()
     assert "plain, joint" in (out / "table.md").read_text() and "diverging, joint" not in (out / "table.md").read_text()

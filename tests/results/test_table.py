@@ -55,6 +55,8 @@ def test_foreign_scores_have_no_training_clips(tmp_path):
         {"classes": [1, 2]},
         {"classes": None},
         {"shots": [10]},
+        {"streams": [1, "x"]},
+        {"streams": None},
     ],
 )
 def test_metrics_that_no_test_writes(tmp_path, metrics):

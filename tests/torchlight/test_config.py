@@ -2,7 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from torchlight.config import Option, bind, command_line, read_layers, read_yaml, resolve
+from torchlight.config import Option, bind, command_line, read_layer, read_yaml, resolve
 
 OPTIONS = {
     "config": Option(str, "", "file"),
@@ -37,14 +37,14 @@ def test_nested_options():
 def test_priority(tmp_path):
     (tmp_path / "base.yaml").write_text("base_lr: 0.2\nnum_epoch: 10\nmodel_args: {a: 1, b: {c: 2}}\n")
     (tmp_path / "over.yaml").write_text("base: base.yaml\nnum_epoch: 20\nmodel_args: {b: {d: 3}}\n")
-    config = parse("--model-args", "a=5", layers=read_layers(tmp_path / "over.yaml"))
+    config = parse("--model-args", "a=5", layers=[read_layer(tmp_path / "over.yaml")])
     assert (config.base_lr, config.num_epoch, config.model_args) == (0.2, 20, {"a": 5, "b": {"c": 2, "d": 3}})
     assert OPTIONS["model_args"].default == {}
     assert config.origin["base_lr"] == str(tmp_path / "base.yaml") and config.origin["model_args"] == "command line"
     assert config.origin["num_epoch"] == str(tmp_path / "over.yaml")
     (tmp_path / "base.yaml").write_text("base_rl: 0.2\n")
     with pytest.raises(ValueError, match="base.yaml: unknown key base_rl"):
-        parse(layers=read_layers(tmp_path / "over.yaml"))
+        parse(layers=[read_layer(tmp_path / "over.yaml")])
 
 
 def test_another_loss_comes_without_the_arguments_of_the_one_below(tmp_path):
@@ -55,6 +55,11 @@ def test_another_loss_comes_without_the_arguments_of_the_one_below(tmp_path):
     (tmp_path / "same.yaml").write_text("base: a.yaml\nloss: focal\nloss_args: {alpha: 1}\n")
     assert read_yaml(tmp_path / "b.yaml") == {"loss": "ldam", "loss_args": {"scale": 20}}
     assert read_yaml(tmp_path / "same.yaml")["loss_args"] == {"gamma": 2, "alpha": 1}
+    (tmp_path / "args.yaml").write_text("loss_args: {gamma: 3}\ndefer_epoch: 5\n")  # for the loss of the file above
+    (tmp_path / "top.yaml").write_text("base: args.yaml\nloss: focal\n")
+    config = resolve(options, [read_layer(tmp_path / "top.yaml")])
+    assert (config.loss_args, config.defer_epoch) == ({"gamma": 3}, 5)
+    assert config.origin["loss_args"] == str(tmp_path / "args.yaml")
     layer = (read_yaml(tmp_path / "a.yaml"), "a.yaml")
     assert resolve(options, [layer]).loss_args == {"gamma": 2} and resolve(options, [layer]).defer_epoch == 19
     config = resolve(options, [layer, ({"loss": "kps"}, "command line")])

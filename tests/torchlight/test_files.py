@@ -20,14 +20,6 @@ def test_a_failed_write_keeps_the_old_file(tmp_path):
     assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
 
 
-def test_a_link_stays_one(tmp_path):
-    (tmp_path / "there").mkdir()
-    (tmp_path / "x.txt").symlink_to(tmp_path / "there" / "x.txt")
-    with replacing(tmp_path / "x.txt", "w") as file:
-        file.write("new")
-    assert (tmp_path / "x.txt").is_symlink() and (tmp_path / "there" / "x.txt").read_text() == "new"
-
-
 def test_the_names_of_outputs(tmp_path):
     assert output(tmp_path / "x.PNG", ".png", "--plot") == tmp_path / "x.PNG"
     with pytest.raises(ValueError, match="--plot: .*x.h5: its name must end with .png"):
