@@ -191,14 +191,13 @@ class Benchmark:
 
     def clips(self, config):
         """What the results of a config, as a dict, say of its clips: {key: value}. Raises ValueError or OSError."""
-        path, splits = config["data_path"], [
-            config.get(key, {}).get("split", name)
-            for key, name in (("train_feeder_args", "train"), ("test_feeder_args", "test"))
-        ]  # fmt: skip
-        known = (path, *splits)
+        path = config.get("data_path", self.config.data_path)
+        train = config.get("train_feeder_args", {}).get("split", "train")
+        test = config.get("test_feeder_args", {}).get("split", "test")
+        known = (path, train, test)
         if known not in self._clips:
             store = self.store if path == self.config.data_path else Store(path)
-            train, test = map(store.split, splits)
+            train, test = store.split(train), store.split(test)
             self._clips[known] = {
                 "count": class_count(store.label[train], len(store.classes)).tolist(),
                 "training_checksum": program.clips_checksum(store, train),
@@ -283,8 +282,8 @@ class Run:
         for key, value in self.benchmark.clips(config).items():
             if any(noted(path, key) not in (None, value) for path in written):
                 raise ValueError(
-                    f"{self.directory} holds a run with other clips, or other frames, than {config['data_path']} "
-                    "has now: take another --out"
+                    f"{self.directory} holds a run with other clips, or other frames, than its store has now: "
+                    "take another --out"
                 )
 
     def carry_out(self):
@@ -390,7 +389,7 @@ def environments(directories):
                 raise ValueError(f"{path}: not the environment of a run")
             found.append((", ".join(device), *texts))
     devices = ", ".join(sorted({device for device, _, _ in found}))
-    versions = ", ".join(sorted({torch for _, torch, _ in found}))
+    versions = ", ".join(sorted({version for _, version, _ in found}))
     days = sorted({date[:10] for _, _, date in found})
     return f"{devices}; PyTorch {versions}; {' to '.join(dict.fromkeys(days[:1] + days[-1:]))}"
 

@@ -340,7 +340,9 @@ def test_results_of_other_clips_are_refused(recipe, tmp_path, tiny_store, in_pro
     for chosen in ([0, 1, 3, 8, 9, 12, 14], [0, 1, 8, 9, 12, 14]):
         add_split(mine, "lt", train[chosen], replace=True)
         for more in ([], ["--table-only"]):
-            with pytest.raises(ValueError, match=r"cross-entropy/joint-1 holds a run with other clips, .*mine.h5 has"):
+            with pytest.raises(
+                ValueError, match=r"cross-entropy/joint-1 holds a run with other clips, or other frames"
+            ):
                 long_tail.main([*words, *more])
     (out / "cross-entropy").rename(tmp_path / "kept")  # without it the one that comes after it is named
     with pytest.raises(ValueError, match="logit-adjustment-in-the-test/joint-1 holds a run with other clips"):
