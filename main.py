@@ -378,6 +378,7 @@ def train(config):
             f"batches of {min(batches.clips, config.batch_size)} clips cannot be shared by {team.size} processes"
         )
     loss = make_loss(config, train_set).to(devices[0])
+    # before defer_epoch
     early = loss.before or build_loss("cross-entropy", train_set.class_count, smoothing=loss.smoothing)
     torch.manual_seed(counted_seed("weights", config.seed))
     model = make_model(config, train_set)
@@ -413,7 +414,7 @@ def train(config):
         return {split: evaluate(scores[split], feeder.label, split_counts, config.shots)}
 
     def criterion(epoch):
-        classifier_loss = loss if epoch >= config.defer_epoch else early
+        classifier_loss = early if epoch < config.defer_epoch else loss
         return refined(classifier_loss, bare(model), config) if config.cl_mode else classifier_loss
 
     claim = "resume" if saved else "overwrite" if config.overwrite else "new"

@@ -288,10 +288,10 @@ class StoreWriter:
         for key, value in numbers.items():
             try:
                 numbers[key] = operator.index(value)
-                if not -(2**63) <= numbers[key] < 2**63:
-                    raise TypeError
             except TypeError:
-                raise ValueError(f"clip {name}: {key} must be a whole number (of 64 bits), not {value!r}") from None
+                numbers[key] = None
+            if numbers[key] is None or not -(2**63) <= numbers[key] < 2**63:
+                raise ValueError(f"clip {name}: {key} must be a whole number (of 64 bits), not {value!r}")
         label = numbers.pop("label")
         if not -1 <= label < self.num_class:
             raise ValueError(

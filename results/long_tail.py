@@ -278,13 +278,12 @@ class Run:
         if self.test:  # on the clips of the run before it
             path = self.before.with_name("config.yaml")
             config = read_yaml(path) if path.is_file() else vars(self.benchmark.config)
-        written = [path for path in (self.result, self.directory / "env.json") if path.is_file()]
-        for key, value in self.benchmark.clips(config).items():
-            if any(noted(path, key) not in (None, value) for path in written):
-                raise ValueError(
-                    f"{self.directory} holds a run with other clips, or other frames, than its store has now: "
-                    "take another --out"
-                )
+        there = contents(self.directory / "env.json") | contents(self.result)
+        if program.differing(there, self.benchmark.clips(config)):
+            raise ValueError(
+                f"{self.directory} holds a run with other clips, or other frames, than its store has now: "
+                "take another --out"
+            )
 
     def carry_out(self):
         """Run it, or continue it if it was stopped."""
@@ -324,12 +323,15 @@ def start(words):
 
 def noted(path, key):
     """What a JSON file has under the key; None where it has nothing, or is not there."""
-    if not path.is_file():
-        return None
-    content = read_json(path)
+    return contents(path).get(key)
+
+
+def contents(path):
+    """A JSON file of a run as a dict, empty where it is not there. Raises ValueError for another one."""
+    content = read_json(path) if path.is_file() else {}
     if not isinstance(content, dict):
         raise ValueError(f"{path}: not what a run wrote")
-    return content.get(key)
+    return content
 
 
 def without(words, *flags):
@@ -384,7 +386,8 @@ def environments(directories):
     found = []
     for path in (directory / "env.json" for directory in directories):
         if path.is_file():
-            device, *texts = [noted(path, key) for key in ("device", "torch", "date")]
+            environment = contents(path)
+            device, *texts = (environment.get(key) for key in ("device", "torch", "date"))
             if not isinstance(device, list) or not all(isinstance(text, str) for text in (*device, *texts)):
                 raise ValueError(f"{path}: not the environment of a run")
             found.append((", ".join(device), *texts))
@@ -448,7 +451,8 @@ def main(argv):
     for run in runs.values():
         run.done()  # what is there of other options is said before anything is run
     # a whole table for the first seed comes first
-    for key in [(seed, method, modality) for seed in seeds for method in wanted for modality in modalities]:
+    asked = [(seed, method, modality) for seed in seeds for method in wanted for modality in modalities]
+    for key in asked:
         if not arguments.table_only and not runs[key].done():
             runs[key].carry_out()  # where it fails the others do not wait for it
     # The table has the methods wanted and all others that are there in these streams: it loses none of before.
@@ -462,8 +466,7 @@ def main(argv):
     shown = [method for method in methods if method in whole or method in wanted]
     done = {key: run for key, run in done.items() if key[1] in shown}
     rows = collect(benchmark, done, shown, modalities, all_seeds)
-    wanted = [runs[seed, method, modality] for seed in seeds for method in wanted for modality in modalities]
-    failed = [str(run.directory) for run in wanted if run not in done.values() and not arguments.table_only]
+    failed = [str(runs[key].directory) for key in asked if key not in done and not arguments.table_only]
     trouble = f"no result in {', '.join(failed)}: what is printed above says why" if failed else ""
     if not rows:
         raise ValueError(trouble or f"{directory} holds no results of these methods yet")

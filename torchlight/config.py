@@ -66,12 +66,11 @@ def read_yaml(path):
     return read_layer(path)[0]
 
 
-def read_layer(path):
-    """The same as a layer for `resolve`: the dict, and {key: the last of the files that has it}."""
-    return _read_layer(Path(path), ())
-
-
-def _read_layer(path, above):
+def read_layer(path, above=()):
+    """The same as a layer for `resolve`: the dict, and {key: the last of the files that has it}. above: files that are
+    based on it.
+    """
+    path = Path(path)
     if path.resolve() in above:
         raise ValueError(f"{path}: base files include each other in a circle")
     try:
@@ -86,7 +85,7 @@ def _read_layer(path, above):
         raise ValueError(f"{path}: base takes a file name or a list of them, not {bases!r}")
     result, origin = {}, {}
     for base in bases:
-        under, where = _read_layer(path.parent / base, (*above, path.resolve()))
+        under, where = read_layer(path.parent / base, (*above, path.resolve()))
         result, origin = merge(result, under), origin | where
     return merge(result, content), origin | dict.fromkeys(content, path)
 
