@@ -16,7 +16,8 @@ import main as program
 from feeders import Store
 from feeders.store import add_split
 from results import long_tail
-from results.long_tail import as_words, read_methods, without
+from results.long_tail import as_words, without
+from results.methods import read_methods
 
 ROOT = long_tail.ROOT
 
