@@ -641,13 +641,15 @@ def zoo(config):
     one = config.origin["model"] != "default"
     if config.model_args and not one:
         raise ValueError("model_args are for one model: --model says which")
+    arguments = dict(config.model_args)
+    labeling = arguments.pop("labeling", "spatial")
     for name in [config.model] if one else MODELS:
         kind = MODELS[name]
         for layout in ("coco",) if hasattr(kind, "heat_maps") else ("coco", "ntu"):
-            graph = build_graph(layout)
-            shape = (17, 48, 64, 64) if hasattr(kind, "heat_maps") else (3, 100, graph.num_point, 2)
             with blame(config, "model_args"):
-                model = build_model(name, 60, 2, graph, config.classifier, **config.model_args)
+                graph = build_graph(layout, labeling)
+                shape = (17, 48, 64, 64) if hasattr(kind, "heat_maps") else (3, 100, graph.num_point, 2)
+                model = build_model(name, 60, 2, graph, config.classifier, **arguments)
             yield name, f"{layout} {' x '.join(map(str, shape))}", model, torch.randn(config.batch_size, *shape)
 
 

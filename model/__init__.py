@@ -31,7 +31,7 @@ MODELS = {
 __all__ = ["CLASSIFIERS", "MODELS", "build_model"]
 
 
-def build_model(name, num_class, num_person, graph, classifier="linear", **model_args):
+def build_model(name, num_class, num_person, graph, classifier="linear", /, **model_args):
     """A freshly initialised model.
 
     graph: graph.Graph of the input's layout. classifier: one of CLASSIFIERS. model_args: the architecture's own

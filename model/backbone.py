@@ -31,11 +31,13 @@ class GraphBackbone(nn.Module):
         self, block, graph, num_class, num_person, in_channels, base_channels, drop_out, norm, stages=STAGES, A=None
     ):
         super().__init__()
+        expect(in_channels >= 1, "in_channels", "at least 1", in_channels)
         expect(base_channels >= 8 and base_channels % 8 == 0, "base_channels", "a multiple of 8", base_channels)
+        expect(0 <= drop_out <= 1, "drop_out", "a probability", drop_out)
         if norm not in NORMS:
             raise ValueError(f"norm must be one of {', '.join(NORMS)}, not {norm!r}")
         self.num_class, self.num_person, self.in_channels = num_class, num_person, in_channels
-        self.num_point = graph.num_point
+        self.num_point, self.labeling = graph.num_point, graph.labeling
         self.norm = norm
         bodies = num_person if norm == "MVC" else 1
         self.data_bn = nn.BatchNorm1d(bodies * graph.num_point * in_channels)

@@ -100,5 +100,6 @@ class DGSTGCN(GraphBackbone):
         A = 0.04 + 0.02 * torch.randn(num_filter, graph.num_point, graph.num_point)
         block = partial(DGBlock, ratio=ratio, subset_wise=subset_wise)
         super().__init__(block, graph, num_class, num_person, in_channels, base_channels, drop_out, norm="VC", A=A)
+        self.subset_wise = subset_wise
         nn.init.normal_(self.fc.weight, 0, 0.01)
         nn.init.zeros_(self.fc.bias)

@@ -64,10 +64,12 @@ class PoseC3D(nn.Module):
     ):
         super().__init__()
         expect(base_channels >= 1, "base_channels", "at least 1", base_channels)
+        expect(0 <= drop_out <= 1, "drop_out", "a probability", drop_out)
         if len(stage_blocks) != len(STAGES) or not all(isinstance(n, int) and n > 0 for n in stage_blocks):
             raise ValueError(f"stage_blocks takes the numbers of blocks of three stages, not {list(stage_blocks)}")
         self.num_class, self.num_person = num_class, num_person
         self.in_channels = graph.num_point if in_channels is None else in_channels
+        expect(self.in_channels >= 1, "in_channels", "at least 1", self.in_channels)
         self.stem = ConvNorm3d(self.in_channels, base_channels, (1, 7, 7))
         self.stages, channels = nn.ModuleList(), base_channels
         for i, (stage, blocks) in enumerate(zip(STAGES, stage_blocks, strict=True)):

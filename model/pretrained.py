@@ -1,5 +1,6 @@
 """Published checkpoints in our models. releases/ tells how each code base names its parameters."""
 
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -8,6 +9,17 @@ from torchlight.checkpoint import load
 
 from .frhead import FRHead
 from .releases import RELEASES, frhead
+
+
+@contextmanager
+def readable():
+    """Say which tensor of a state dict is missing, or that some have other dimensions than the architecture's."""
+    try:
+        yield
+    except KeyError as error:
+        raise ValueError(f"the weights do not fit the model; 1 missing: {error.args[0]}") from None
+    except (IndexError, TypeError, ZeroDivisionError) as error:
+        raise ValueError(f"the weights do not fit the model; of another number of dimensions: {error}") from None
 
 
 def read_state_dict(source):
@@ -46,7 +58,8 @@ def convert(state, release, model, ignore=()):
     modules, own = release.modules(state), release.own
     if isinstance(model, FRHead):
         modules, own = frhead.modules(modules), (*own, "prototype")
-    state = release.adapt(state) if release.adapt else state
+    with readable():
+        state = release.adapt(state) if release.adapt else state
     foreign = [word for word in ignore if not any(word in key for key in ours)]
     wanted = without(ours, ignore)
     result, used, missing = {}, set(), []
@@ -110,9 +123,12 @@ def load_published(model, source, ignore=()):
 def check_variant(model, name, release, state):
     """Raise ValueError where release and model differ in what no shape shows."""
     try:
-        arguments = release.arguments(state)
-    except KeyError:  # what is missing will be listed
+        with readable():
+            arguments = release.arguments(state)
+    except ValueError:  # what is missing, or of another shape, will be listed
         return
+    if release.labeling and release.labeling != model.labeling:
+        raise ValueError(f"these are weights of {name}: they need model_args labeling: {release.labeling}")
     for key, value in arguments.items():
         if isinstance(value, bool | str) and getattr(model, key) != value:
             value = value if isinstance(value, str) else str(value).lower()  # as in YAML
@@ -160,11 +176,11 @@ def from_published(source, graph, num_person=2):
     """
     state = read_state_dict(source)
     _, release = recognise(state)
-    try:
+    with readable():
         num_class = len(state[f"{release.modules(state)['fc'][0]}.weight"])
-        model = release.model(num_class, num_person, graph, **release.arguments(state))
-        model = FRHead(model, **frhead.arguments(state)) if frhead.present(state) else model
-    except KeyError as error:
-        raise ValueError(f"the weights do not fit the model; 1 missing: {error.args[0]}") from None
+        arguments = release.arguments(state)
+        heads = frhead.arguments(state) if frhead.present(state) else None
+    model = release.model(num_class, num_person, graph, **arguments)
+    model = model if heads is None else FRHead(model, **heads)
     model.load_state_dict(convert(state, release, model), strict=False)
     return model

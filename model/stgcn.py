@@ -5,6 +5,8 @@ from functools import partial
 import torch
 from torch import nn
 
+from torchlight.errors import expect
+
 from .backbone import GraphBackbone
 from .layers import BatchNorm2d, GraphTemporalBlock, SubsetConv
 
@@ -44,6 +46,7 @@ class STGCN(GraphBackbone):
     """
 
     def __init__(self, num_class, num_person, graph, in_channels=3, base_channels=64, drop_out=0.0, tcn_drop_out=0.0):
+        expect(0 <= tcn_drop_out <= 1, "tcn_drop_out", "a probability", tcn_drop_out)
         block = partial(STBlock, drop_out=tcn_drop_out)
         super().__init__(block, graph, num_class, num_person, in_channels, base_channels, drop_out, norm="VC")
         nn.init.normal_(self.fc.weight, 0, 0.01)

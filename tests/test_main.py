@@ -420,10 +420,20 @@ def test_profile_of_one_model(capsys):
     main([*words, "base_channels=8"])
     rows = [line.split(" | ")[2] for line in capsys.readouterr().out.splitlines() if "stgcn++" in line]
     assert len(rows) == 2 and all(int(number.replace(",", "")) < 100_000 for number in rows)
-    with pytest.raises(ValueError, match="model_args: .*base_chanels"):
-        main([*words, "base_chanels=8"])
+    for wrong in ("base_chanels=8", "num_class=60", "name=x", "classifier=cosine", "in_channels=0", "labeling=x"):
+        with pytest.raises(ValueError, match=f"model_args: .*{wrong.split('=')[0]}"):
+            main([*words, wrong])
     with pytest.raises(ValueError, match="model_args are for one model"):
         main(["--phase", "profile", "--device", "cpu", "--model-args", "base_channels=8"])
+
+
+def test_profile_counts_a_clip(capsys, monkeypatch):
+    monkeypatch.setattr("torchlight.profiler._seconds_per_call", lambda call, device, seconds: 1.0)
+    main(["--phase", "profile", "--model", "stgcn++", "--batch-size", "2", "--device", "cpu"])
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if "stgcn++" in line]
+    assert [row[3] for row in rows] == ["1.89", "2.85"] and rows[0][4:] == ["2.0", "2.0 |"]  # by the batch's clips
+    words = ["--phase", "profile", "--model", "stgcn", "--batch-size", "1", "--device", "cpu", "--model-args"]
+    main([*words, "labeling=stgcn_spatial", "base_channels=8"])  # ST-GCN as its paper has it
 
 
 def test_profile_of_a_config(config, tmp_path, capsys):

@@ -26,17 +26,24 @@ def guarded(main):
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 130
-    except (ValueError, OSError, MemoryError, FloatingPointError) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        status = 1 if isinstance(error, FloatingPointError) else 2
     except Exception as error:
-        log = getattr(error, "log", None)
-        if log is None:
-            traceback.print_exc()
-        hint = f" (traceback in {log})" if log else ""
-        print(f"error: {type(error).__name__}: {one_line(error)}{hint}", file=sys.stderr)
-        status = 1
+        bad_input = isinstance(error, (ValueError, OSError, MemoryError)) or fills_memory(error)
+        status = 2 if bad_input else 1
+        if bad_input or isinstance(error, FloatingPointError):
+            print(f"error: {one_line(error)}", file=sys.stderr)
+        else:
+            log = getattr(error, "log", None)
+            if log is None:
+                traceback.print_exc()
+            hint = f" (traceback in {log})" if log else ""
+            print(f"error: {type(error).__name__}: {one_line(error)}{hint}", file=sys.stderr)
     sys.exit(status)
+
+
+def fills_memory(error):
+    """Whether an exception is PyTorch's for what asks for more memory than there is, on a GPU or the CPU."""
+    words = "out of memory", "can't allocate memory", "not enough memory"
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in words)
 
 
 def expect(right, name, must, value):

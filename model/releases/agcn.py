@@ -63,9 +63,9 @@ def arguments(first, last, kernel, **more):
     return widths(f"{first}.conv_d.0.weight", f"{last}.bn.weight", kernel_size=(f"{kernel}.weight", 2), **more)
 
 
-def own_release(model, block, sign, own=(), **variant):
+def own_release(model, block, sign, own=(), labeling=None, **variant):
     read = arguments("l1.gcn1", "l10.gcn1", "l1.tcn1.conv", **variant)
-    return Release(model, sign, read, ten_blocks(block, "data_bn", "fc"), own=own)
+    return Release(model, sign, read, ten_blocks(block, "data_bn", "fc"), own=own, labeling=labeling)
 
 
 def pyskl_release(model, sign, **variant):
@@ -81,7 +81,13 @@ RELEASES = {
     "AAGCN": own_release(AAGCN, original, has(QUERY, ALPHA, FRAME)),
     "AAGCN without attention": own_release(AGCN, original, has(QUERY, ALPHA, lacks=[FRAME]), relation="tanh"),
     "2s-AGCN": own_release(
-        AGCN, original_softmax, has(QUERY, lacks=[ALPHA]), own=("gcn.A",), relation="softmax", norm="MVC"
+        AGCN,
+        original_softmax,
+        has(QUERY, lacks=[ALPHA]),
+        own=("gcn.A",),
+        labeling="spatial",
+        relation="softmax",
+        norm="MVC",
     ),
     "AAGCN (MMAction2, PYSKL, BRL)": pyskl_release(AAGCN, has(QUERY_2, ALPHA_2, FRAME_2)),
     "2s-AGCN (MMAction2, PYSKL, BRL)": pyskl_release(AGCN, has(QUERY_2, ALPHA_2, lacks=[FRAME_2]), relation="tanh"),

@@ -65,7 +65,7 @@ RELEASES = {
         sign=has(
             "l1.gcn1.convs.0.conv3.weight", "l1.tcn1.branches.3.1.weight", lacks=["l1.gcn1.convs.0.conv_rf.g.weight"]
         ),  # lacks: of TCA-GCN
-        arguments=widths("l1.gcn1.convs.0.conv3.weight", "l10.gcn1.bn.weight"),
+        arguments=widths("l1.gcn1.convs.0.conv3.weight", "l10.gcn1.bn.weight", tcn_relu=False),
         modules=ten_blocks(original, "data_bn", "fc"),
     ),
     "CTR-GCN (PYSKL, BRL, MMAction2)": Release(

@@ -23,7 +23,8 @@ def arguments(state):
     num_filter = len(state["backbone.gcn.0.gcn.A"])
     out_channels, width = state["backbone.gcn.9.gcn.post.weight"].shape[:2]
     sizes = widths("backbone.gcn.0.gcn.pre.0.weight", "backbone.gcn.9.tcn.bn.weight")(state)
-    return {**sizes, "num_filter": num_filter, "ratio": width / num_filter / out_channels}
+    ratio = width / num_filter / out_channels
+    return {**sizes, "num_filter": num_filter, "ratio": ratio, "subset_wise": False}  # of what PYSKL publishes
 
 
 def proportions(state):

@@ -16,6 +16,7 @@ class Release:
                dimension, because our one does the work of all of them
     fixed      endings of their names that hold nothing to load: constants that we make ourselves
     own        endings of our names that they do not save
+    labeling   of the graph that their A is of, where it is not saved
     adapt      adapt(state) rewrites values beforehand where their mathematics is another form of ours
     """
 
@@ -25,6 +26,7 @@ class Release:
     modules: Callable
     fixed: tuple = ()
     own: tuple = ()
+    labeling: str | None = None
     adapt: Callable | None = None
 
 

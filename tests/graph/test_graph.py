@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -27,6 +29,28 @@ def test_layout(name):
     assert [graph.mirror[graph.mirror[v]] for v in range(V)] == list(range(V))
     for part, other in ((1, 2), (3, 4)):  # arms and legs change places in the mirror
         assert sorted(graph.mirror[v] for v in graph.parts[part]) == graph.parts[other]
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_names_say_what_is_left_right_and_below(name):
+    joints, graph = LAYOUTS[name].joints, build_graph(name)
+    left = [joint for joint in joints if joint.startswith("left ")]
+    pairs = {(joint, joint.replace("left", "right")) for joint in left}
+    assert {(joints[a], joints[b]) for a, b in LAYOUTS[name].pairs} == pairs
+    below = ("hip", "knee", "ankle", "foot", "spine base")
+    assert [joints[v] for v in graph.lower] == [joint for joint in joints if any(word in joint for word in below)]
+
+
+# ST-GCN, net/utils/graph.py; PYSKL, pyskl/utils/graph.py
+BONES = {
+    "openpose": "4-3 3-2 7-6 6-5 13-12 12-11 10-9 9-8 11-5 8-2 5-1 2-1 0-1 15-0 14-0 17-15 16-14",
+    "coco": "15-13 13-11 16-14 14-12 11-5 12-6 9-7 7-5 10-8 8-6 5-0 6-0 1-0 3-1 2-0 4-2",
+}
+
+
+@pytest.mark.parametrize("name", BONES)
+def test_bones_are_the_published_ones(name):
+    assert set(LAYOUTS[name].bones) == {tuple(map(int, bone.split("-"))) for bone in BONES[name].split()}
 
 
 def test_limbs():
@@ -68,8 +92,8 @@ def test_stgcn_labeling_by_hand():
     np.testing.assert_allclose(A[2], near * farther, atol=1e-6)
 
 
-def test_stgcn_labeling_of_the_release(reference):
-    golden = np.load(reference("golden/stgcn_ntu.npz"))["kept/backbone.gcn.0.gcn.A"]
+def test_stgcn_labeling_of_the_release():
+    golden = np.load(Path(__file__).parents[1] / "golden" / "stgcn_ntu.npz")["kept/backbone.gcn.0.gcn.A"]
     ntu = LAYOUTS["ntu"]
     hands = {21: 7, 22: 7, 23: 11, 24: 11}  # MMAction2 ties all four to the hands
     bones = tuple((joint, hands.get(joint, parent)) for joint, parent in ntu.bones)

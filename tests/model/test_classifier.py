@@ -22,6 +22,7 @@ def test_cosine_classifier_knows_directions_only(trained):
     w = classifier.weight.detach().numpy().astype(np.float64)
     expected = x.numpy() @ w.T / np.linalg.norm(x.numpy(), axis=1)[:, None] / np.linalg.norm(w, axis=1)
     assert np.allclose(classifier(x).detach(), expected, atol=1e-6)
+    assert np.allclose(np.linalg.norm(w, axis=1), 1) and (w < 0).any() and (w > 0).any()  # to begin with
     assert torch.allclose(classifier(7 * x), classifier(x), atol=1e-6)
     with torch.no_grad():
         classifier.weight *= torch.tensor([1.0, 2, 3, 4, 5])[:, None]

@@ -37,6 +37,17 @@ def test_loss_and_prototypes_are_the_release_s(version):
     torch.testing.assert_close(net.prototype, expected, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["stgcn", "aagcn", "ctrgcn", "tcagcn"])
+def test_levels_are_those_of_the_release(name):
+    """Its networks keep what comes out of l1, l5, l8 and l10."""
+    model, features = build_model(name, 4, 2, build_graph("ucla"), base_channels=8).eval(), {}
+    for i, block in enumerate(model.blocks):
+        block.register_forward_hook(lambda _module, _x, y, i=i: features.update({i: y.clone()}))
+    levels = model.forward_levels(torch.randn(2, 3, 8, 20, 2))
+    for i, level in zip((0, 4, 7, 9), levels, strict=True):
+        assert torch.equal(level, features[i].view(level.shape))
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_gradients_are_those_of_the_loss(version):
     net, feature, logits, target = published_case()

@@ -96,6 +96,12 @@ def test_unknown_names_and_arguments():
     for width in (0, -8, 12):
         with pytest.raises(ValueError, match="base_channels must be a multiple of 8"):
             build_model("ctrgcn", 4, 1, graph, base_channels=width)
+    for name, key in (("ctrgcn", "drop_out"), ("stgcn", "tcn_drop_out"), ("posec3d", "drop_out")):
+        with pytest.raises(ValueError, match=f"^{key} must be a probability, not 2.0"):
+            build_model(name, 4, 1, graph, **{key: 2.0})
+    for name in ("ctrgcn", "posec3d"):
+        with pytest.raises(ValueError, match="in_channels must be at least 1, not 0"):
+            build_model(name, 4, 1, graph, in_channels=0)
 
 
 @pytest.mark.parametrize("name", SKELETON_MODELS)

@@ -104,9 +104,17 @@ def test_variants_that_no_shape_shows_are_refused(golden):
     state, _, _, _ = golden("ctrgcn_pyskl_coco")
     with pytest.raises(ValueError, match="they need model_args tcn_relu: true"):
         load_published(build_model("ctrgcn", 8, 2, build_graph("coco")), state)
+    state, _, _, _ = golden("ctrgcn_ucla")
+    with pytest.raises(ValueError, match="they need model_args tcn_relu: false"):
+        load_published(build_model("ctrgcn", 10, 1, build_graph("ucla"), tcn_relu=True), state)
+    state, _, _, _ = golden("dgstgcn_pyskl_ntu")
+    with pytest.raises(ValueError, match="they need model_args subset_wise: false"):
+        load_published(build_model("dgstgcn", 60, 2, build_graph("ntu"), subset_wise=True), state)
     state, _, _, _ = golden("agcn_release_ntu")
     with pytest.raises(ValueError, match="they need model_args relation: softmax"):
         load_published(build_model("agcn", 60, 2, build_graph("ntu")), state)
+    with pytest.raises(ValueError, match="they need model_args labeling: spatial"):
+        load_published(build_model("agcn", 60, 2, build_graph("ntu", "stgcn_spatial"), relation="softmax"), state)
     state, _, _, _ = golden("agcn_mmaction2_0_ntu")
     with pytest.raises(ValueError, match="they need model_args norm: VC"):
         load_published(build_model("agcn", 60, 2, build_graph("ntu"), relation="softmax"), state)
@@ -156,6 +164,24 @@ def test_what_does_not_fit_is_listed(golden):
         from_published(state, graph, 2)
     with pytest.raises(ValueError, match="weights of CTR-GCN, not of STGCNPP"):
         load_published(build_model("stgcn++", 10, 1, graph), state)
+
+
+@pytest.mark.parametrize(
+    ("file", "layout", "key", "shape"),
+    [
+        ("ctrgcn_ucla", "ucla", "l1.gcn1.convs.0.conv3.weight", (8,)),
+        ("ctrgcn_ucla", "ucla", "fc.weight", ()),
+        ("msg3d_ntu", "ntu", "sgcn1.0.A_res", (5,)),
+        ("ctrgcn_pyskl_coco", "coco", "backbone.net.3.gcn1.A", (17, 17)),
+    ],
+)
+def test_tensors_of_other_dimensions_are_refused(golden, file, layout, key, shape):
+    state, _, _, _ = golden(file)
+    with pytest.raises(ValueError, match="the weights do not fit the model"):
+        from_published({**state, key: torch.zeros(shape)}, build_graph(layout), 1)
+    model = from_published(state, build_graph(layout), 1 if layout == "ucla" else 2)
+    with pytest.raises(ValueError, match="the weights do not fit the model"):
+        load_published(model, {**state, key: torch.zeros(shape)})
 
 
 def test_unknown_files_are_refused(tmp_path):

@@ -27,3 +27,9 @@ def test_sigterm_leaves_nothing_half_written(tmp_path):
     )
     process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True)
     assert process.returncode == 128 + signal.SIGTERM and list(tmp_path.iterdir()) == [] and not process.stderr
+
+
+def test_memory_that_pytorch_does_not_get_is_bad_input():
+    code = "import torch\nfrom torchlight.errors import guarded\nguarded(lambda words: torch.empty(1 << 60))"
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == 2 and len(process.stderr.splitlines()) == 1 and "memory" in process.stderr
