@@ -73,9 +73,12 @@ def read_labels(path):
 
     .json: {name: label} or a list; .npy: labels; .npz: `y_test`, one-hot or labels (CTR-GCN, NTU RGB+D); .pkl: a list
     of labels, (names, labels) (2s-AGCN), or a list of {"file_name", "label" from 1 on} (CTR-GCN, NW-UCLA).
+    FILE:SPLIT: a split of a store (.h5) or of PYSKL's annotations (.pkl).
     """
     path = Path(path)
-    if path.suffix == ".json":
+    if not path.exists() and ":" in path.name:
+        content = split_labels(*str(path).rsplit(":", 1))
+    elif path.suffix == ".json":
         content = read_json(path)
     elif path.suffix in (".npy", ".npz"):
         try:
@@ -102,6 +105,21 @@ def read_labels(path):
     if not labels:
         raise ValueError(f"{path}: holds no labels")
     return labels
+
+
+def split_labels(path, split):
+    """{name: label} of a split of a store or of PYSKL's annotations, in the order of its clips there."""
+    if Path(path).suffix == ".h5":
+        from feeders import Store  # here: PyTorch takes longer to start than all of the below
+
+        store = Store(path)
+        return {store.name[i]: store.label[i] for i in store.split(split)}
+    content = load_pickle(path)
+    try:
+        wanted = set(content["split"][split])
+        return {clip["frame_dir"]: clip["label"] for clip in content["annotations"] if clip["frame_dir"] in wanted}
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"{path}: not annotations with a split {split!r} ({error})") from None
 
 
 def label_pairs(content, pickled):
@@ -132,8 +150,9 @@ def collect_labels(sources, label_path):
     return labels, found[0]
 
 
-def join(keys, scores, path, labels, label_path):
-    """Scores (N, K) of samples called `keys`, in the order of the labels. Positions stand for the order of the labels.
+def join(keys, scores, path, labels, label_path, given):
+    """Scores (N, K) of samples called `keys`, in the order of the labels. Positions stand for the order of the labels,
+    of --label (`given`) or of those beside the scores.
 
     Raises ValueError, naming the file, where its samples are not those of the labels.
     """
@@ -145,6 +164,8 @@ def join(keys, scores, path, labels, label_path):
         # CTR-GCN's and FR-Head's feeders call clips 0, 1, … or test_0, test_1, …: places in the list of labels
         positions = [position(key) for key in keys]
         if set(positions) == set(range(len(keys))):
+            if not given and path.parent != label_path.parent:
+                raise ValueError(f"{path}: names no samples: --label has to say whose scores these are, in their order")
             if len(keys) != len(names):
                 raise ValueError(f"{path}: {len(keys)} samples by position, but {label_path} has {len(names)} labels")
             return scores[np.argsort(positions)]
@@ -236,9 +257,11 @@ def main(argv):
     parser.add_argument(
         "--preset", choices=list(PRESETS), help="weights of BRL: two 1 1, four 2 2 1 1, six 2 2 2 1 1 1"
     )
-    parser.add_argument("--alpha", type=float, nargs="+", help="a weight for each stream, in the order above")
+    alpha = "a weight for each stream, in the order above; of two the second's will do [2, and 1 for motion streams]"
+    parser.add_argument("--alpha", type=float, nargs="+", help=alpha)
     parser.add_argument("--softmax", action="store_true", help="sum probabilities (PYSKL, BRL), not logits (CTR-GCN)")
-    parser.add_argument("--label", help="labels: {name: label} or a list as .json, .npy, CTR-GCN's .npz, .pkl")
+    label = "{name: label} or a list as .json, .npy, CTR-GCN's .npz, .pkl; STORE.h5:SPLIT, PYSKL's FILE.pkl:SPLIT"
+    parser.add_argument("--label", help=label)
     parser.add_argument("--out", help="directory for ensemble_metrics.json, ensemble_score.pkl, confusion.png")
     arguments = parser.parse_args(argv)
     given = {stream: getattr(arguments, f"{stream.replace('-', '_')}_dir") for stream in STREAMS}
@@ -257,7 +280,7 @@ def main(argv):
         if other != stream:
             raise ValueError(f"--{other}-dir and --{stream}-dir name the same scores, {path}")
     labels, label_path = collect_labels(sources, arguments.label)
-    scores = {stream: join(*found, labels, label_path) for stream, found in read.items()}
+    scores = {stream: join(*found, labels, label_path, arguments.label) for stream, found in read.items()}
     K = next(iter(scores.values())).shape[1]
     for stream, (_, _, path) in read.items():
         if scores[stream].shape[1] != K:

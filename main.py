@@ -7,6 +7,7 @@ python main.py --phase export --weights results/nw-ucla-lt/brl/joint/runs.pt
 python main.py --phase profile
 """
 
+import re
 import zlib
 from contextlib import contextmanager
 from functools import partial
@@ -18,7 +19,7 @@ import torch
 from feeders import FEEDERS, MIXINGS, MODALITIES, SAMPLERS, Store, TrainBatches
 from feeders.balance import class_count, hold_out
 from graph import build_graph, describe_layout
-from model import CLASSIFIERS, MODELS, build_model
+from model import CLASSIFIERS, MODELS, build_model, check_arguments
 from model.classifier import adjust_logits, freeze_backbone, tau_normalise
 from model.frhead import CL_MODES, VERSIONS, FRHead
 from model.loss import LDAM_SCALE, LOSSES, build_loss, makes_up
@@ -103,7 +104,7 @@ OPTIONS = {
 UNSAVED = ("config", "phase", "resume", "overwrite")  # config.yaml leaves them to the command line that runs it again
 TRAINED = ("test", "predict", "export")  # the phases of a trained model
 PLACE = (*UNSAVED, "work_dir", "weights", "ignore_weights", "device")  # a test or a resumed run does not inherit them
-MADE_WITH = ("model", "model_args", "classifier", "loss", "loss_args")  # what the scores of weights depend on
+MADE_WITH = ("modality", "model", "model_args", "classifier", "loss", "loss_args")  # what scores depend on
 POST_HOC = ("tau_norm", "adjust_logits")  # what a test does to a trained classifier
 TEST_DATA = ("data_path", "modality", "feeder", "test_feeder_args")  # what decides which clips a test sees
 TESTED = ("shots", *TEST_DATA, *POST_HOC)  # what test_metrics.json keeps of the options
@@ -196,8 +197,12 @@ def check(config):
         raise ValueError(f"val_ratio must be less than 1, not {config.val_ratio}")
     if not all(isinstance(word, str) for word in config.ignore_weights):
         raise ValueError(f"ignore_weights takes words, not {config.ignore_weights}")
-    if config.phase in TRAINED and (not config.weights or config.ignore_weights):
-        raise ValueError(f"--phase {config.phase} needs --weights, and all of them: it takes no --ignore-weights")
+    if config.phase in TRAINED and not config.weights:
+        raise ValueError(f"--weights is missing: what to {config.phase}")
+    if config.phase in TRAINED and config.ignore_weights:
+        raise ValueError(f"--phase {config.phase} takes no --ignore-weights: it needs all weights")
+    if config.phase == "profile" and config.weights:
+        raise ValueError("--phase profile takes no --weights: --config RUN/config.yaml says which model")
     for key in POST_HOC:
         if getattr(config, key) and config.phase not in TRAINED:
             raise ValueError(f"{key} changes a trained classifier: it is for --phase {', '.join(TRAINED)}")
@@ -217,6 +222,7 @@ def check(config):
         raise ValueError("data_path is missing: the store to train or test on (data/prepare.py makes it)")
     if config.phase == "train":
         check_training(config)
+        check_used(config)
 
 
 def check_training(config):
@@ -234,6 +240,20 @@ def check_training(config):
         raise ValueError("--work-dir is missing; only with --config it has a default")
 
 
+def check_used(config):
+    """Raise ValueError for what the command line gives and nothing uses; a config may hold it for another time."""
+    no_counts = config.loss_counts == "drawn" and not makes_up(config.loss, config.loss_args)
+    unused = {
+        **dict.fromkeys(("cl_version", "w_multi_cl_loss", "w_cl_loss"), not config.cl_mode and "cl_mode is not"),
+        "loss_counts": no_counts and f"the loss {config.loss} does not look at them",
+        "momentum": config.optimizer != "SGD" and f"the optimizer is {config.optimizer}",
+        "lr_decay_rate": config.lr_schedule != "step" and f"lr_schedule is {config.lr_schedule}",
+    }
+    for key, why in unused.items():
+        if why and config.origin[key] == "command line":
+            raise ValueError(f"command line: {key} is given, but {why}")
+
+
 def is_weight(value):
     return isinstance(value, int | float) and 0 <= value < float("inf")
 
@@ -243,11 +263,13 @@ def is_weight(value):
 
 @contextmanager
 def blame(config, key):
-    """Let a ValueError say which option it is about, and where that was given."""
+    """Let a ValueError say which option it is about, and where that was given: of a dict the key that it names."""
     try:
         yield
     except ValueError as error:
-        raise ValueError(f"{config.origin[key]}: {key}: {error}") from None
+        places = [config.origin.get(f"{key}.{word}") for word in re.findall(r"\w+", str(error))]
+        place = next(filter(None, places), config.origin[key])
+        raise ValueError(f"{place}: {key}: {error}") from None
 
 
 def make_feeder(config, store, key, device, split=None):
@@ -257,7 +279,7 @@ def make_feeder(config, store, key, device, split=None):
         arguments.pop("repeat", None)  # of make_batches
     kind = FEEDERS[config.feeder]
     with blame(config, key):
-        arguments = bind(kind, arguments, "arguments", skip=("data_path", "modality", "seed", "device"))
+        arguments = bind(kind, arguments, config.feeder, skip=("data_path", "modality", "seed", "device"))
         if split is not None:
             arguments["split"] = split
         feeder = kind(store, modality=config.modality, seed=config.seed, device=device, **arguments)
@@ -316,6 +338,7 @@ def make_model(config, feeder):
             if arguments.pop(key, value) != value:
                 raise ValueError(f"{key} is {config.model_args[key]!r}, but {feeder.store.path} has {value!r}")
         graph = build_graph(feeder.graph.layout, arguments.pop("labeling", "spatial"))
+        arguments = check_arguments(config.model, arguments)
         model = build_model(config.model, found["num_class"], M, graph, config.classifier, in_channels=C, **arguments)
     if not config.cl_mode or config.phase != "train":
         return model
@@ -404,7 +427,7 @@ def train(config):
         raise ValueError("shap-mix looks at the model: several processes need --sync-bn to see the same")
     model = place(model, devices, team, config.sync_bn)
     batches.begin(bare(model), logit_scale(config))
-    effective = config.batch_size * config.accumulate
+    effective = min(config.batch_size, batches.clips) * min(config.accumulate, len(batches))
     base_lr = config.base_lr * (effective / config.base_batch_size if config.base_batch_size else 1)
     scores = {}
 
@@ -647,7 +670,7 @@ def zoo(config):
         kind = MODELS[name]
         for layout in ("coco",) if hasattr(kind, "heat_maps") else ("coco", "ntu"):
             with blame(config, "model_args"):
-                graph = build_graph(layout, labeling)
+                graph, arguments = build_graph(layout, labeling), check_arguments(name, arguments)
                 shape = (17, 48, 64, 64) if hasattr(kind, "heat_maps") else (3, 100, graph.num_point, 2)
                 model = build_model(name, 60, 2, graph, config.classifier, **arguments)
             yield name, f"{layout} {' x '.join(map(str, shape))}", model, torch.randn(config.batch_size, *shape)

@@ -380,10 +380,16 @@ def read_clip(data):
     """
     T, bodies = read_skeleton(data)
     clip = arrange(T, select_bodies(bodies))
-    clip = clip[clip.any(axis=(1, 2, 3))]
-    present = clip.any(axis=(2, 3))  # T, 2
+    return centred(clip[clip.any(axis=(1, 2, 3))]), len(bodies)
+
+
+def centred(clip):
+    """A clip (T, M, 25, 3) so that joint 1 of person 1, in the first frame that has person 1, is the origin; absent
+    bodies stay zero.
+    """
+    present = clip.any(axis=(2, 3))  # T, M
     origin = clip[present[:, 0].argmax(), 0, 1]
-    return np.where(present[..., None, None], clip - origin, 0), len(bodies)
+    return np.where(present[..., None, None], clip - origin, 0)
 
 
 def find_clips(sources):

@@ -5,9 +5,10 @@ keypoint (M, T, V, C), keypoint_score (M, T, V)}, …]}; old ones are the list a
 For Kinetics-400 the annotations have "raw_file", "frame_inds" and "box_score" instead of the keypoints, which are in
 many kpfiles, {frame_dir: {"keypoint": (n, V, 3)}}: x, y, score of every skeleton of the clip.
 
-3D coordinates are stored as they are. 2D coordinates are stored as PYSKL's recipe (PreNormalize2D) feeds them: -1 to 1
-over the picture, 0 where the score of the joint is at most 0.01; where there are scores they are the third channel. A
-body that has only zeros in a frame of the file has only zeros in the store.
+3D coordinates of NTU RGB+D are centred as `prepare.py ntu60` does it (PYSKL's recipe, PreNormalize3D, centres again),
+others are stored as they are. 2D coordinates are stored as PYSKL's recipe (PreNormalize2D) feeds them: -1 to 1 over the
+picture, 0 where the score of the joint is at most 0.01; where there are scores they are the third channel. A body that
+has only zeros in a frame of the file has only zeros in the store.
 
 A file is in memory as a whole until its clips are written: as much as its size, that of all files together where there
 are several. Of the kpfiles the last one is.
@@ -525,7 +526,7 @@ def read_clip(annotation, form, kpfiles=None):
         x = np.concatenate([x, score[..., None]], axis=3)
     clip = np.zeros((T, form.num_person, V, len(channels)), np.float32)
     clip[:, : len(x)] = x.swapaxes(0, 1)
-    return clip, persons
+    return ntu.centred(clip) if (form.layout, channels) == ("ntu", "xyz") else clip, persons
 
 
 def normalise(x, score, height, width):

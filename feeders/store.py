@@ -28,7 +28,7 @@ import h5py
 import numpy as np
 
 from graph import LAYOUTS, Layout, describe_layout, read_layout
-from torchlight.files import lock
+from torchlight.files import lock, name_file
 
 FORMAT = "skeleton store 1"
 RELEASE = 64 << 20  # bytes of a mapped store in memory after which its pages are let go
@@ -60,7 +60,7 @@ class Store:
                 layout = str(file.attrs["layout"])
                 self.channels = str(file.attrs.get("channels", "xyz"))
                 self.source = str(file.attrs["source"])
-                self.frames_checksum = int(file.attrs.get("checksum", 0))  # stores of earlier versions have none
+                self.frames_checksum = int(file.attrs["checksum"])
                 self.classes = json.loads(str(file.attrs["classes"]))
                 if not isinstance(self.classes, list) or not all(isinstance(name, str) for name in self.classes):
                     raise ValueError("classes must be a list of names")
@@ -134,7 +134,8 @@ class Store:
     def split(self, name):
         """Clip indices of a split. Raises ValueError for an unknown or an empty one."""
         if name not in self.splits:
-            raise ValueError(f"{self.path}: no split {name!r}; there are {', '.join(self.splits) or 'none'}")
+            there = ", ".join(self.splits) or "none"
+            raise ValueError(f"{self.path}: no split {name!r}; there are {there} (prepare.py long-tail adds one)")
         if not len(self.splits[name]):
             raise ValueError(f"{self.path}: split {name!r} is empty")
         return self.splits[name]
@@ -329,7 +330,12 @@ class StoreWriter:
                 self._finish(temporary)
                 os.replace(temporary, self.path)
                 done = True
+        except OSError as full:
+            name_file(full, self.path, temporary)
+            raise
         finally:
+            if isinstance(error, OSError):
+                name_file(error, self.path)
             self._spool.close()
             if done and self.resume:
                 self._spool_path.unlink()
@@ -369,9 +375,12 @@ class StoreWriter:
 
     def _added_before(self):
         """{name: clips (n,)} of what was added to the store that is replaced; what no longer fits is named."""
+        if not self.path.is_file():
+            return {}
         try:
             before = Store(self.path)
-        except (OSError, ValueError):  # there is none
+        except (OSError, ValueError) as error:
+            print(f"note: splits that were added to the store before are lost: {error}")
             return {}
         place = {clip: i for i, clip in enumerate(zip(self.name, self.label, strict=True))}
         added = {}
@@ -414,7 +423,8 @@ def check_split(name, others=()):
 def add_split(path, name, index, replace=False):
     """Add a split to a store, or replace one. The changed copy takes the store's place when it is complete.
 
-    Raises ValueError as check_split does, for a name that is there already, and for clips that are not, or come twice.
+    Raises ValueError as check_split does, for a name that is there already or is the source's, and for clips that are
+    not there, or come twice.
     """
     path, alone = target(path), None
     if path.is_file():
@@ -432,6 +442,8 @@ def _add_split(path, name, index, replace):
         check_split(name, store.splits)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    if name in store.splits and name not in store.added:
+        raise ValueError(f"{path}: its split {name} is of the source: --name takes another")
     if name in store.splits and not replace:
         raise ValueError(f"{path}: has a split {name} already (--overwrite replaces it)")
     store.check_clips(name, index)

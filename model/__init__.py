@@ -28,10 +28,15 @@ MODELS = {
     "posec3d": PoseC3D,
 }
 
-__all__ = ["CLASSIFIERS", "MODELS", "build_model"]
+__all__ = ["CLASSIFIERS", "MODELS", "build_model", "check_arguments"]
 
 
-def build_model(name, num_class, num_person, graph, classifier="linear", /, **model_args):
+def check_arguments(name, model_args):
+    """The arguments of an architecture beside num_class, num_person and graph. Raises ValueError for others."""
+    return bind(MODELS[name], model_args, name, skip=("num_class", "num_person", "graph"))
+
+
+def build_model(name, num_class, num_person, graph, classifier="linear", **model_args):
     """A freshly initialised model.
 
     graph: graph.Graph of the input's layout. classifier: one of CLASSIFIERS. model_args: the architecture's own
@@ -39,7 +44,7 @@ def build_model(name, num_class, num_person, graph, classifier="linear", /, **mo
     """
     if name not in MODELS:
         raise ValueError(f"unknown model {name!r}{nearest(name, MODELS)}; there are {', '.join(MODELS)}")
-    model_args = bind(MODELS[name], model_args, name, skip=("num_class", "num_person", "graph"))
+    model_args = check_arguments(name, model_args)
     model = MODELS[name](num_class=num_class, num_person=num_person, graph=graph, **model_args)
     if classifier != "linear":  # the architectures initialise their own linear one, each as published
         model.fc = CLASSIFIERS[classifier](model.fc.in_features, num_class)

@@ -5,6 +5,7 @@ import os
 import zlib
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -63,6 +64,18 @@ def tiny_store(tmp_path_factory):
                 length = 1 if (label, i) == (0, 0) else 20
                 writer.add(f"test_{label}_{i}", label, tiny_clip(rng, label, length), "test", camera=3)
     return path
+
+
+@pytest.fixture
+def change_split():
+    """change_split(store, name, clips): as a conversion of another version of the source would."""
+
+    def change(path, name, index):
+        with h5py.File(path, "r+") as file:
+            del file[f"split/{name}"]
+            file[f"split/{name}"] = np.asarray(index)
+
+    return change
 
 
 def synthetic_weights(meta, kept):

@@ -108,8 +108,8 @@ def test_a_test_takes_the_options_of_its_weights(config, tmp_path):
     assert same(trained, scores(work))
     main(["--phase", "test", "--weights", str(work / "last.pt"), "--device", "cpu"])
     assert same(trained, scores(work / "test-last")) and same(trained, scores(work))
-    main(["--phase", "test", "--weights", str(work / "last.pt"), "--modality", "joint"])
-    assert not same(trained, scores(work / "test-last-joint-test")) and same(trained, scores(work))
+    with pytest.raises(ValueError, match="modality is 'joint', but .*last.pt was made with 'bone'"):
+        main(["--phase", "test", "--weights", str(work / "last.pt"), "--modality", "joint"])
 
 
 def test_a_test_asks_nothing_of_what_only_a_training_uses(config, tmp_path):
@@ -293,7 +293,7 @@ def test_the_scale_of_ldam_reaches_whatever_takes_a_softmax(config, tmp_path, mo
         def loss(self, output, shares):
             return output[0].sum()
 
-    options = program.configure(["--config", str(config), "--loss", "ldam", "--w-cl-loss", "0.5"])
+    options = program.configure(["--config", str(config), "--loss", "ldam", *FRHEAD, "--w-cl-loss", "0.5"])
     loss = program.refined(lambda logits, target: logits.sum(), Model(), options)
     assert loss((torch.ones(2, 4), None), Target(torch.tensor([0, 1]))).item() == 8 + 0.5 * 30 * 8
 
@@ -353,6 +353,9 @@ def test_learning_rate_scales_with_the_effective_batch(config, tmp_path):
     )
     assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text())["lr"] == pytest.approx(0.05)
     assert "effective batch 8, lr 0.05" in (tmp_path / "run" / "log.txt").read_text()
+    words = ["--base-batch-size", "15", "--batch-size", "100", "--accumulate", "7", "--num-epoch", "1"]
+    run(config, tmp_path / "larger", *words, "--base-lr", "0.001")  # than the 30 clips of an epoch, and its one batch
+    assert "effective batch 30, lr 0.002" in (tmp_path / "larger" / "log.txt").read_text()
 
 
 @pytest.mark.parametrize("optimizer", ["Adam", "AdamW"])
@@ -544,17 +547,17 @@ def test_resume_takes_the_runs_own_config_and_refuses_another(config, tmp_path):
     assert not (tmp_path / "absent").exists()
 
 
-def test_resume_refuses_clips_that_have_changed(config, tmp_path, tiny_store):
+def test_resume_refuses_clips_that_have_changed(config, tmp_path, tiny_store, change_split):
     store, work = tmp_path / "store.h5", tmp_path / "run"
     shutil.copy(tiny_store, store)
     run(config, work, "--data-path", str(store))
     (work / "runs.pt").unlink()
     train = Store(store).split("train")
     for clips, what in ((train[1:], "class count"), (train[::-1], "training clips")):
-        add_split(store, "train", clips, replace=True)
+        change_split(store, "train", clips)
         with pytest.raises(ValueError, match=f"--resume: the {what} of .*store.h5 are not those that"):
             run(config, work, "--data-path", str(store), "--resume")
-    add_split(store, "train", train, replace=True)
+    change_split(store, "train", train)
     run(config, work, "--data-path", str(store), "--resume")
 
 
@@ -626,10 +629,17 @@ def test_weights_of_other_classes_or_joints(config, tmp_path, tiny_store):
         (["--model-args", "num_class=60"], "num_class is 60, but .*tiny.h5 has 4"),
         (["--model-args", "labeling=x"], "labeling must be one of"),
         (["--train-feeder-args", "split=x"], "command line: train_feeder_args: .*no split 'x'; there are test, train"),
-        (["--train-feeder-args", "splitt=x"], r"train_feeder_args: arguments: unknown key splitt \(nearest: split\)"),
-        (["--train-feeder-args", "num_person=two"], "train_feeder_args: arguments: num_person must be of type int"),
+        (
+            ["--train-feeder-args", "splitt=x"],
+            r"command line: train_feeder_args: skeleton: unknown key splitt \(nearest: split\)",
+        ),
+        (["--train-feeder-args", "num_person=two"], "train_feeder_args: skeleton: num_person must be of type int"),
+        (
+            ["--train-feeder-args", "split=test", "transforms=[{centre: {}}]"],
+            "command line: train_feeder_args: transforms",
+        ),
         (["--test-feeder-args", "num_person=2"], r"test clips are \(3, 8, 20, 2\) .* training clips \(3, 8, 20, 1\)"),
-        (["--test-feeder-args", "repeat=2"], "command line: test_feeder_args: arguments: unknown key repeat"),
+        (["--test-feeder-args", "repeat=2"], "command line: test_feeder_args: skeleton: unknown key repeat"),
         (
             ["--test-feeder-args", "transforms=[random_frames]"],
             "a test draws no random numbers, but random_frames does",
@@ -656,8 +666,16 @@ def test_weights_of_other_classes_or_joints(config, tmp_path, tiny_store):
         (["--step", "ten"], "step takes epochs"),
         (["--optimizer", "Adam"], "nesterov needs the optimizer SGD"),
         (["--weights", "absent.pt"], "absent.pt"),
-        (["--phase", "test"], "--phase test needs --weights"),
+        (["--phase", "test"], "--weights is missing: what to test"),
         (["--phase", "test", "--weights", "x.pt", "--ignore-weights", "fc"], "takes no --ignore-weights|x.pt"),
+        (["--phase", "profile", "--weights", "x.pt"], "--phase profile takes no --weights"),
+        (["--cl-version", "V2"], "command line: cl_version is given, but cl_mode is not"),
+        (["--loss-counts", "drawn"], "loss_counts is given, but the loss cross-entropy does not look at them"),
+        (
+            ["--optimizer", "AdamW", "--nesterov", "false", "--momentum", "0.5"],
+            "momentum is given, but the optimizer is A",
+        ),
+        (["--lr-schedule", "cosine", "--lr-decay-rate", "0.5"], "lr_decay_rate is given, but lr_schedule is cosine"),
         (["--val-ratio", "1.5"], "val_ratio must be less than 1"),
         (["--lr-schedule", "cosine", "--warm-up-epoch", "2"], "warm_up_epoch must be less than num_epoch"),
     ],
@@ -666,6 +684,15 @@ def test_bad_input(config, tmp_path, words, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         run(config, tmp_path / "run", *words)
     assert not (tmp_path / "run").exists()
+
+
+def test_an_error_names_the_file_of_the_key_inside(config, tmp_path):
+    content = yaml.safe_load(config.read_text())
+    content["train_feeder_args"]["transforms"] = [{"center": {"jont": 1}}, "linspace_frames"]
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(content))
+    (tmp_path / "top.yaml").write_text("base: base.yaml\ntrain_feeder_args: {repeat: 1}\n")
+    with pytest.raises(ValueError, match=r"/base.yaml: train_feeder_args: transforms: center: unknown key jont"):
+        run(tmp_path / "top.yaml", tmp_path / "run", "--train-feeder-args", "split=train")
 
 
 def test_what_was_never_begun_is_no_run(config, tmp_path, monkeypatch):

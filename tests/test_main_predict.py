@@ -114,7 +114,7 @@ def test_another_skeleton_or_other_classes_are_refused(run, tmp_path, tiny_store
         for phase in ("predict", "export"):
             with pytest.raises(ValueError, match=f"runs.pt: trained on other {what} than .*other.h5 has"):
                 main(["--phase", phase, "--weights", str(run / "runs.pt"), "--data-path", str(path)])
-    with pytest.raises(ValueError, match="--phase predict needs --weights"):
+    with pytest.raises(ValueError, match="--weights is missing: what to predict"):
         main(["--phase", "predict", "--data-path", str(path)])
     with pytest.raises(ValueError, match="a model is exported on the CPU"):
         main(["--phase", "export", "--weights", str(run / "runs.pt"), "--device", "0"])

@@ -1,5 +1,6 @@
 """Checkpoints: written whole, read as data."""
 
+import errno
 import warnings
 import zlib
 from pathlib import Path
@@ -18,7 +19,10 @@ for module in ("numpy.core.multiarray", "numpy._core.multiarray"):  # before num
 def save(state, path):
     """Write tensors and plain containers, loadable with torch.load(weights_only=True)."""
     with replacing(path) as file:
-        torch.save(state, file)
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:  # instead of what the file system says
+            raise OSError(errno.EIO, "cannot be written whole (is the disk full?)", str(path)) from error
 
 
 def checksum(model):

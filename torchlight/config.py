@@ -67,9 +67,7 @@ def read_yaml(path):
 
 
 def read_layer(path, above=()):
-    """The same as a layer for `resolve`: the dict, and {key: the last of the files that has it}. above: files that are
-    based on it.
-    """
+    """The same as a layer for `resolve`: the dict, and {key: the file it comes from}. above: files based on it."""
     path = Path(path)
     if path.resolve() in above:
         raise ValueError(f"{path}: base files include each other in a circle")
@@ -87,7 +85,7 @@ def read_layer(path, above=()):
     for base in bases:
         under, where = read_layer(path.parent / base, (*above, path.resolve()))
         result, origin = merge(result, under), origin | where
-    return merge(result, content), origin | dict.fromkeys(content, path)
+    return merge(result, content), origin | places(content, str(path))
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -116,6 +114,12 @@ def merge(under, over):
     return result
 
 
+def places(layer, name):
+    """{key: name} of a layer's keys, and of the keys of its dicts, `key.inner`."""
+    inner = [f"{key}.{inner}" for key, value in layer.items() if isinstance(value, dict) for inner in value]
+    return dict.fromkeys([*layer, *inner], name)
+
+
 def _replaced(key, under, over):
     """Whether `under` holds arguments of a choice that `over` makes otherwise."""
     choice = CHOICE.get(key)
@@ -126,22 +130,22 @@ def resolve(options, layers):
     """Merge layers, later ones on top, over the defaults, and check every value. A layer is a dict and where it comes
     from: a name, or {key: name}.
 
-    Returns a namespace with an attribute for every option, and `origin`: {option: where its value comes from}.
+    Returns a namespace with an attribute for every option, and `origin`: {option: where its value comes from},
+    for the keys of a dict as well, `option.key`.
     """
     given = {choice: options[choice].default for choice in CHOICE.values() if choice in options}
     origin = dict.fromkeys(given, "default")
     for layer, where in layers:
+        where = where if isinstance(where, dict) else places(layer, str(where))
         checked = {}
         for name, value in layer.items():
-            place = where[name] if isinstance(where, dict) else where
             if name not in options:
-                raise ValueError(f"{place}: unknown key {name}{nearest(name, options)}")
-            checked[name] = convert(value, options[name], name, place)
-            origin[name] = str(place)
-        given = merge(given, checked)
+                raise ValueError(f"{where[name]}: unknown key {name}{nearest(name, options)}")
+            checked[name] = convert(value, options[name], name, where[name])
+        given, origin = merge(given, checked), origin | where
     values = {name: given.get(name, option.default) for name, option in options.items()}
-    origin = {name: origin[name] if name in given else "default" for name in options}
-    return SimpleNamespace(**values, origin=origin)
+    unset = {name: "default" for name in options if name not in given}
+    return SimpleNamespace(**values, origin=origin | unset)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -1,5 +1,6 @@
 """Files that are whole or absent, and pickles read as data. No PyTorch here: what fuses scores starts at once."""
 
+import errno
 import json
 import os
 import pickle
@@ -30,8 +31,18 @@ def replacing(path, mode="wb"):
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        name_file(error, path, temporary)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def name_file(error, path, temporary=None):
+    """Let an OSError of a full disk, which names no file, or of the temporary one, name the file that was asked for."""
+    full = error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    if full or (temporary and error.filename == str(temporary)):
+        error.filename, error.filename2 = str(path), None
 
 
 def output(path, suffix, option):

@@ -101,7 +101,7 @@ def test_a_split_from_a_rule_and_from_a_list(store, tmp_path, capsys):
             ["--name", "lt", "--n-max", "6", "--imbalance", "3", "--shots", "-5", "3"],
             "--shots takes two numbers from 0",
         ),
-        (["--name", "test", "--n-max", "6", "--imbalance", "3"], "has a split test already"),
+        (["--name", "test", "--n-max", "6", "--imbalance", "3"], "its split test is of the source"),
     ],
 )
 def test_bad_input_leaves_the_store_as_it_was(store, tmp_path, words, message):

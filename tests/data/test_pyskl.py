@@ -74,8 +74,10 @@ def test_3d(prepare):
     store = prepare([a, b], split=split)
     assert store.layout.name == "ntu" and store.channels == "xyz" and store.source == "PYSKL x.pkl"
     assert store.name == [first, second] and store.label.tolist() == [0, 1] and store.length.tolist() == [4, 7]
-    np.testing.assert_array_equal(store.clip(0), a["keypoint"].transpose(1, 0, 2, 3))
-    np.testing.assert_array_equal(store.clip(1)[:, 0], b["keypoint"][0].astype(np.float32))
+    centre = a["keypoint"][0, 0, 1]  # the spine's middle, as in stores of raw skeletons
+    np.testing.assert_array_equal(store.clip(0), a["keypoint"].transpose(1, 0, 2, 3) - centre)
+    b = b["keypoint"][0].astype(np.float32)
+    np.testing.assert_array_equal(store.clip(1)[:, 0], b - b[0, 1])
     assert not store.clip(1)[:, 1].any()
     splits = {key: index.tolist() for key, index in store.splits.items()}
     assert splits == {"xsub/train": [0], "xsub/test": [1], "xview/train": [0, 1], "xset/test": [1]}
@@ -280,9 +282,11 @@ def test_persons_of_a_3d_clip_by_motion(prepare):
     keypoint[1] = keypoint[0] * 1.1
     keypoint[2, 3:] = keypoint[0, 3:] * 1.05  # the frames without it do not count
     clip = prepare([clip_3d(frames=6, keypoint=keypoint)]).clip(0)
-    np.testing.assert_array_equal(clip, keypoint[[1, 2]].transpose(1, 0, 2, 3))
+    seen = keypoint.any(axis=(2, 3), keepdims=True)
+    centred = np.where(seen, keypoint - keypoint[1, 0, 1], 0)
+    np.testing.assert_array_equal(clip, centred[[1, 2]].transpose(1, 0, 2, 3))
     one = prepare([clip_3d(frames=6, keypoint=keypoint[::-1])], "--num-person", 1).clip(0)
-    np.testing.assert_array_equal(one[:, 0], keypoint[1])
+    np.testing.assert_array_equal(one[:, 0], centred[1])
 
 
 def test_persons_of_a_2d_clip_without_scores(prepare):

@@ -152,7 +152,11 @@ def test_a_failed_rewrite_keeps_the_old_store(store):
 
 def test_add_split(store):
     add_split(store, "lt", [2, 0])
+    with pytest.raises(ValueError, match="x.h5: has a split lt already .--overwrite replaces it."):
+        add_split(store, "lt", [2])
     add_split(store, "lt", [2], replace=True)
+    with pytest.raises(ValueError, match="x.h5: its split test is of the source"):
+        add_split(store, "test", [2], replace=True)
     assert Store(store).split("lt").tolist() == [2] and len(list(store.parent.iterdir())) == 1
 
 
@@ -168,6 +172,13 @@ def test_added_splits_outlive_a_new_conversion(store, capsys):
     write(store, ("three", 0, clip(4), "train"), ("one", 0, clip(3), "train"))  # another label
     assert Store(store).added == []
     assert "the split lt that was added before is left out: clip three is not what it was" in capsys.readouterr().out
+
+
+def test_what_a_store_that_cannot_be_read_had_is_said(store, capsys):
+    damage(store, lambda f: f.attrs.pop("checksum"))
+    write(store, ("one", 0, clip(3), "train"))
+    assert "note: splits that were added to the store before are lost: " in capsys.readouterr().out
+    assert Store(store).name == ["one"]
 
 
 @pytest.mark.parametrize(
@@ -191,7 +202,7 @@ def test_strings_of_any_length_and_a_split_given_twice(store):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("test", "has a split test already"),
+        ("test", "its split test is of the source"),
         ("xsub", "cannot be beside the split xsub/test"),
         ("train/lt", "cannot be beside the split train"),
         ("/", "'/' is no name for a split"),

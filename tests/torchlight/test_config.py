@@ -40,8 +40,10 @@ def test_priority(tmp_path):
     config = parse("--model-args", "a=5", layers=[read_layer(tmp_path / "over.yaml")])
     assert (config.base_lr, config.num_epoch, config.model_args) == (0.2, 20, {"a": 5, "b": {"c": 2, "d": 3}})
     assert OPTIONS["model_args"].default == {}
-    assert config.origin["base_lr"] == str(tmp_path / "base.yaml") and config.origin["model_args"] == "command line"
-    assert config.origin["num_epoch"] == str(tmp_path / "over.yaml")
+    base, over = str(tmp_path / "base.yaml"), str(tmp_path / "over.yaml")
+    assert (config.origin["base_lr"], config.origin["num_epoch"]) == (base, over)
+    assert config.origin["model_args"] == "command line"
+    assert (config.origin["model_args.a"], config.origin["model_args.b"]) == ("command line", over)
     (tmp_path / "base.yaml").write_text("base_rl: 0.2\n")
     with pytest.raises(ValueError, match="base.yaml: unknown key base_rl"):
         parse(layers=[read_layer(tmp_path / "over.yaml")])
@@ -60,6 +62,7 @@ def test_another_loss_comes_without_the_arguments_of_the_one_below(tmp_path):
     config = resolve(options, [read_layer(tmp_path / "top.yaml")])
     assert (config.loss_args, config.defer_epoch) == ({"gamma": 3}, 5)
     assert config.origin["loss_args"] == str(tmp_path / "args.yaml")
+    assert resolve(options, [read_layer(tmp_path / "b.yaml")]).origin["loss_args"] == str(tmp_path / "b.yaml")
     layer = (read_yaml(tmp_path / "a.yaml"), "a.yaml")
     assert resolve(options, [layer]).loss_args == {"gamma": 2} and resolve(options, [layer]).defer_epoch == 19
     config = resolve(options, [layer, ({"loss": "kps"}, "command line")])

@@ -1,4 +1,7 @@
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,6 +9,8 @@ import torch
 
 from torchlight import checkpoint
 from torchlight.files import load_pickle, output, read_json, read_names, replacing
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path):
@@ -85,3 +90,38 @@ def test_checkpoints(tmp_path):
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(ValueError, match="x.pt: not a checkpoint"):
         checkpoint.load(path)
+
+
+FULL = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+from pathlib import Path
+import numpy as np
+import torch
+from feeders import StoreWriter
+from torchlight import checkpoint
+from torchlight.errors import guarded
+from torchlight.files import write_json
+
+def main(words):
+    kind, path = words
+    if kind == "json":
+        write_json(Path(path), list(range(50_000)))
+    if kind == "checkpoint":
+        checkpoint.save({"w": torch.rand(100_000)}, path)
+    if kind == "store":
+        with StoreWriter(path, "ucla", ["a"], source="x") as writer:
+            for i in range(100):
+                writer.add(f"clip{i}", 0, np.ones((100, 1, 20, 3)))
+
+guarded(main)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on the size of files")
+@pytest.mark.parametrize("kind", ["json", "checkpoint", "store"])
+def test_a_full_disk_names_the_file_and_leaves_what_was_there(tmp_path, kind):
+    path = tmp_path / "x"
+    process = subprocess.run([sys.executable, "-c", FULL, kind, path], cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == 2 and process.stderr.startswith(f"error: {path}: "), process.stderr
+    assert len(process.stderr.splitlines()) == 1 and list(tmp_path.iterdir()) == []
