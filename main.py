@@ -201,7 +201,7 @@ def check(config):
         raise ValueError(f"--weights is missing: what to {config.phase}")
     if config.phase in TRAINED and config.ignore_weights:
         raise ValueError(f"--phase {config.phase} takes no --ignore-weights: it needs all weights")
-    if config.phase == "profile" and config.weights:
+    if config.phase == "profile" and config.origin["weights"] == "command line":
         raise ValueError("--phase profile takes no --weights: --config RUN/config.yaml says which model")
     for key in POST_HOC:
         if getattr(config, key) and config.phase not in TRAINED:

@@ -445,6 +445,9 @@ def test_profile_of_a_config(config, tmp_path, capsys):
     assert "batches of 4 on the CPU" in printed
     assert "| ctrgcn | 3 x 8 x 20 x 1 | 1,425,350 | 0." in printed  # without the head, which a test does not need
     assert not (tmp_path / "run").exists()
+    (tmp_path / "tuned.yaml").write_text(f"base: {config.name}\nweights: absent.pt\n")
+    main(["--phase", "profile", "--config", str(tmp_path / "tuned.yaml"), "--device", "cpu"])
+    assert "| ctrgcn |" in capsys.readouterr().out
 
 
 # ---- resuming
