@@ -76,8 +76,11 @@ def read_labels(path):
     FILE:SPLIT: a split of a store (.h5) or of PYSKL's annotations (.pkl).
     """
     path = Path(path)
-    if not path.exists() and ":" in path.name:
-        content = split_labels(*str(path).rsplit(":", 1))
+    file, _, split = str(path).rpartition(":")
+    if path.suffix == ".h5":
+        raise ValueError(f"{path}: of a store a split is needed: {path}:SPLIT")
+    if not path.exists() and Path(file).suffix in (".h5", ".pkl", ".pickle"):
+        content = split_labels(file, split)
     elif path.suffix == ".json":
         content = read_json(path)
     elif path.suffix in (".npy", ".npz"):
@@ -156,6 +159,9 @@ def join(keys, scores, path, labels, label_path, given):
 
     Raises ValueError, naming the file, where its samples are not those of the labels.
     """
+    nameless = all(position(key) is not None for key in keys)
+    if nameless and not given and not (path.parent / "test_label.json").is_file():
+        raise ValueError(f"{path}: names no samples: --label has to say whose scores these are, in their order")
     names = list(labels)
     if keys == names:
         return scores
@@ -164,8 +170,6 @@ def join(keys, scores, path, labels, label_path, given):
         # CTR-GCN's and FR-Head's feeders call clips 0, 1, … or test_0, test_1, …: places in the list of labels
         positions = [position(key) for key in keys]
         if set(positions) == set(range(len(keys))):
-            if not given and path.parent != label_path.parent:
-                raise ValueError(f"{path}: names no samples: --label has to say whose scores these are, in their order")
             if len(keys) != len(names):
                 raise ValueError(f"{path}: {len(keys)} samples by position, but {label_path} has {len(names)} labels")
             return scores[np.argsort(positions)]

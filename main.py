@@ -145,6 +145,8 @@ def configure(argv):
         value, was = getattr(config, key), trained.get(key, OPTIONS[key].default)
         if value != was and config.origin[key] == "command line":
             raise ValueError(f"command line: {key} is {value!r}, but {config.weights} was made with {was!r}")
+        if value != was:
+            print(f"note: {key} is {was!r}, as {config.weights} was made, not {value!r} ({config.origin[key]})")
         setattr(config, key, was)  # whatever a --config says of it
     if config.phase in TRAINED and config.origin["ignore_weights"] != "command line":
         config.ignore_weights = []  # a recipe leaves out what a training started without; a test takes all
@@ -247,7 +249,7 @@ def check_used(config):
         **dict.fromkeys(("cl_version", "w_multi_cl_loss", "w_cl_loss"), not config.cl_mode and "cl_mode is not"),
         "loss_counts": no_counts and f"the loss {config.loss} does not look at them",
         "momentum": config.optimizer != "SGD" and f"the optimizer is {config.optimizer}",
-        "lr_decay_rate": config.lr_schedule != "step" and f"lr_schedule is {config.lr_schedule}",
+        "lr_decay_rate": (config.lr_schedule != "step" or not config.step) and "there are no steps",
     }
     for key, why in unused.items():
         if why and config.origin[key] == "command line":
@@ -263,13 +265,14 @@ def is_weight(value):
 
 @contextmanager
 def blame(config, key):
-    """Let a ValueError say which option it is about, and where that was given: of a dict the key that it names."""
+    """Let a ValueError say which option it is about, and where that was given; of a dict, the key that it names."""
     try:
         yield
     except ValueError as error:
-        places = [config.origin.get(f"{key}.{word}") for word in re.findall(r"\w+", str(error))]
-        place = next(filter(None, places), config.origin[key])
-        raise ValueError(f"{place}: {key}: {error}") from None
+        begin = re.match(r"(?:([\w+-]+): )?(\w*)", str(error)).groups()
+        named = [word for word in (*begin, *re.findall(r"unknown key (\w+)", str(error))) if word]
+        places = [config.origin[f"{key}.{word}"] for word in named if f"{key}.{word}" in config.origin]
+        raise ValueError(f"{[*places, config.origin[key]][0]}: {key}: {error}") from None
 
 
 def make_feeder(config, store, key, device, split=None):
@@ -290,11 +293,12 @@ def make_feeder(config, store, key, device, split=None):
             )
         if key == "test_feeder_args" and feeder.random:
             raise ValueError(
-                f"a test draws no random numbers, but {', '.join(feeder.random)} does (uniform_frames: seed)"
+                f"transforms: a test draws no random numbers, but {', '.join(feeder.random)} does "
+                "(uniform_frames: seed)"
             )
         if key == "train_feeder_args" and feeder.num_clips > 1:
             raise ValueError(
-                "uniform_frames: num_clips is for tests, and so are views and heat_map: double; "
+                "transforms: uniform_frames: num_clips is for tests, and so are views and heat_map: double; "
                 "repeat draws several samples of a training clip"
             )
     return feeder

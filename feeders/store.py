@@ -60,7 +60,7 @@ class Store:
                 layout = str(file.attrs["layout"])
                 self.channels = str(file.attrs.get("channels", "xyz"))
                 self.source = str(file.attrs["source"])
-                self.frames_checksum = int(file.attrs["checksum"])
+                self._checksum = int(file.attrs["checksum"]) if "checksum" in file.attrs else None
                 self.classes = json.loads(str(file.attrs["classes"]))
                 if not isinstance(self.classes, list) or not all(isinstance(name, str) for name in self.classes):
                     raise ValueError("classes must be a list of names")
@@ -139,6 +139,17 @@ class Store:
         if not len(self.splits[name]):
             raise ValueError(f"{self.path}: split {name!r} is empty")
         return self.splits[name]
+
+    @property
+    def frames_checksum(self):
+        """CRC-32 of keypoint, computed where the file does not say it."""
+        if self._checksum is None:
+            self._checksum, block = 0, max(1, (16 << 20) // max(1, self.keypoint[:1].nbytes))
+            for first in range(0, len(self.keypoint), block):
+                frames = self.keypoint[first : first + block]
+                self._checksum = zlib.crc32(frames, self._checksum)
+                self.touched(0, frames.nbytes)
+        return self._checksum
 
     def touched(self, clips, size):
         """Count clips and bytes read of keypoint; of a large store now and then let go of the pages.
@@ -384,6 +395,8 @@ class StoreWriter:
             return {}
         place = {clip: i for i, clip in enumerate(zip(self.name, self.label, strict=True))}
         added = {}
+        for split in sorted(before.splits.keys() - {*before.added, *self.splits}):
+            print(f"note: {self.path}: the split {split} goes, which the source has no more")
         for split in before.added:
             clips = [(before.name[i], int(before.label[i])) for i in before.splits[split]]
             changed = [name for name, label in clips if (name, label) not in place]

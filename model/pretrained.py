@@ -175,12 +175,13 @@ def from_published(source, graph, num_person=2):
     graph: of its layout; num_person: persons of the input. Raises ValueError as load_published does.
     """
     state = read_state_dict(source)
-    _, release = recognise(state)
+    name, release = recognise(state)
     with readable():
         num_class = len(state[f"{release.modules(state)['fc'][0]}.weight"])
         arguments = release.arguments(state)
         heads = frhead.arguments(state) if frhead.present(state) else None
     model = release.model(num_class, num_person, graph, **arguments)
+    check_variant(model, name, release, state)
     model = model if heads is None else FRHead(model, **heads)
     model.load_state_dict(convert(state, release, model), strict=False)
     return model

@@ -135,18 +135,19 @@ def test_labels_of_a_store_and_of_annotations_name_the_samples(streams, tmp_path
     with StoreWriter(tmp_path / "s.h5", "ucla", list("abcde"), source="test") as writer:
         for i in [*range(N - 1, -1, -1), N]:  # a split has an order of its own
             writer.add(f"clip{i}", int(label[i % N]), np.ones((1, 1, 20, 3)), "train" if i == N else None)
-    add_split(tmp_path / "s.h5", "test", np.arange(N)[::-1].copy())
+    add_split(tmp_path / "s.h5", "xsub/test", np.arange(N)[::-1].copy())
     clips = [{"frame_dir": name, "label": int(c)} for name, c in zip(names, label, strict=True)]
     content = {"split": {"val": set(names), "train": ["x"]}, "annotations": [{"frame_dir": "x", "label": 0}, *clips]}
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(content))
     (tmp_path / "listed.pkl").write_bytes(pickle.dumps(list(score["bone"])))
     expected = fuse(directory, "joint", "bone")["top1"]
-    for labels in ("s.h5:test", "a.pkl:val"):
+    for labels in ("s.h5:xsub/test", "a.pkl:val"):
         words = ["--joint-dir", str(directory / "joint"), "--bone-dir", str(tmp_path / "listed.pkl")]
         main([*words, "--label", str(tmp_path / labels), "--out", str(tmp_path / "out")])
         assert json.loads((tmp_path / "out" / "ensemble_metrics.json").read_text())["top1"] == expected
     for labels, message in (
         ("s.h5:val", "s.h5: no split 'val'"),
+        ("s.h5", "s.h5: of a store a split is needed: .*s.h5:SPLIT"),
         ("a.pkl:test", "a.pkl: not annotations with a split 'test'"),
         ("listed.pkl:val", "listed.pkl: not annotations"),
     ):
@@ -160,6 +161,11 @@ def test_scores_without_names_are_not_taken_in_the_order_of_another_stream(strea
     other.write_bytes(pickle.dumps(list(score["bone"])))
     words = ["--joint-dir", str(directory / "joint"), "--bone-dir", str(other)]
     with pytest.raises(ValueError, match="listed.pkl: names no samples: --label has to say"):
+        main(words)
+    content = json.loads((directory / "joint" / "test_label.json").read_text())
+    (directory / "joint" / "test_label.json").write_text(json.dumps(list(content.values())))  # nor do these labels
+    (directory / "joint" / "test_score.pkl").write_bytes(pickle.dumps(list(score["joint"])))
+    with pytest.raises(ValueError, match="listed.pkl: names no samples"):
         main(words)
 
 

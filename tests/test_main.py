@@ -99,7 +99,7 @@ def same(one, other):
     return all(np.array_equal(one[name], other[name]) for name in one)
 
 
-def test_a_test_takes_the_options_of_its_weights(config, tmp_path):
+def test_a_test_takes_the_options_of_its_weights(config, tmp_path, capsys):
     """--config comes over them, the command line over both; only runs.pt is tested into the run's own directory."""
     work = tmp_path / "run"
     run(config, work, "--modality", "bone")
@@ -110,6 +110,9 @@ def test_a_test_takes_the_options_of_its_weights(config, tmp_path):
     assert same(trained, scores(work / "test-last")) and same(trained, scores(work))
     with pytest.raises(ValueError, match="modality is 'joint', but .*last.pt was made with 'bone'"):
         main(["--phase", "test", "--weights", str(work / "last.pt"), "--modality", "joint"])
+    (tmp_path / "skip.yaml").write_text("modality: skip\n")
+    main(["--phase", "test", "--weights", str(work / "runs.pt"), "--config", str(tmp_path / "skip.yaml")])
+    assert "note: modality is 'bone', as" in capsys.readouterr().out and same(trained, scores(work))
 
 
 def test_a_test_asks_nothing_of_what_only_a_training_uses(config, tmp_path):
@@ -678,7 +681,7 @@ def test_weights_of_other_classes_or_joints(config, tmp_path, tiny_store):
             ["--optimizer", "AdamW", "--nesterov", "false", "--momentum", "0.5"],
             "momentum is given, but the optimizer is A",
         ),
-        (["--lr-schedule", "cosine", "--lr-decay-rate", "0.5"], "lr_decay_rate is given, but lr_schedule is cosine"),
+        (["--lr-schedule", "cosine", "--lr-decay-rate", "0.5"], "lr_decay_rate is given, but there are no steps"),
         (["--val-ratio", "1.5"], "val_ratio must be less than 1"),
         (["--lr-schedule", "cosine", "--warm-up-epoch", "2"], "warm_up_epoch must be less than num_epoch"),
     ],
@@ -696,6 +699,9 @@ def test_an_error_names_the_file_of_the_key_inside(config, tmp_path):
     (tmp_path / "top.yaml").write_text("base: base.yaml\ntrain_feeder_args: {repeat: 1}\n")
     with pytest.raises(ValueError, match=r"/base.yaml: train_feeder_args: transforms: center: unknown key jont"):
         run(tmp_path / "top.yaml", tmp_path / "run", "--train-feeder-args", "split=train")
+    several = "transforms=[{uniform_frames: {length: 8, num_clips: 3}}]"
+    with pytest.raises(ValueError, match="^command line: train_feeder_args: transforms: .* repeat draws several"):
+        run(tmp_path / "top.yaml", tmp_path / "run", "--train-feeder-args", several)
 
 
 def test_what_was_never_begun_is_no_run(config, tmp_path, monkeypatch):

@@ -1,6 +1,5 @@
 """Checkpoints: written whole, read as data."""
 
-import errno
 import warnings
 import zlib
 from pathlib import Path
@@ -21,8 +20,8 @@ def save(state, path):
     with replacing(path) as file:
         try:
             torch.save(state, file)
-        except RuntimeError as error:  # instead of what the file system says
-            raise OSError(errno.EIO, "cannot be written whole (is the disk full?)", str(path)) from error
+        except RuntimeError as error:  # PyTorch raises it over a full disk, and over Ctrl-C
+            raise error.__context__ or error from None
 
 
 def checksum(model):

@@ -145,6 +145,8 @@ def resolve(options, layers):
         given, origin = merge(given, checked), origin | where
     values = {name: given.get(name, option.default) for name, option in options.items()}
     unset = {name: "default" for name in options if name not in given}
+    inner = {f"{name}.{key}" for name, value in values.items() if isinstance(value, dict) for key in value}
+    origin = {key: place for key, place in origin.items() if key in options or key in inner}
     return SimpleNamespace(**values, origin=origin | unset)
 
 

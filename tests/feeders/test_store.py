@@ -174,8 +174,16 @@ def test_added_splits_outlive_a_new_conversion(store, capsys):
     assert "the split lt that was added before is left out: clip three is not what it was" in capsys.readouterr().out
 
 
-def test_what_a_store_that_cannot_be_read_had_is_said(store, capsys):
+def test_a_checksum_that_the_file_does_not_say_is_computed(store):
+    checksum = Store(store).frames_checksum
     damage(store, lambda f: f.attrs.pop("checksum"))
+    assert Store(store).frames_checksum == checksum != 0
+
+
+def test_what_goes_where_a_store_is_replaced_is_said(store, capsys):
+    write(store, ("one", 0, clip(3), "train"))
+    assert f"note: {store}: the split test goes, which the source has no more" in capsys.readouterr().out
+    damage(store, lambda f: f.pop("label"))
     write(store, ("one", 0, clip(3), "train"))
     assert "note: splits that were added to the store before are lost: " in capsys.readouterr().out
     assert Store(store).name == ["one"]

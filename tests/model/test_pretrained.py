@@ -115,6 +115,8 @@ def test_variants_that_no_shape_shows_are_refused(golden):
         load_published(build_model("agcn", 60, 2, build_graph("ntu")), state)
     with pytest.raises(ValueError, match="they need model_args labeling: spatial"):
         load_published(build_model("agcn", 60, 2, build_graph("ntu", "stgcn_spatial"), relation="softmax"), state)
+    with pytest.raises(ValueError, match="they need model_args labeling: spatial"):
+        from_published(state, build_graph("ntu", "stgcn_spatial"))
     state, _, _, _ = golden("agcn_mmaction2_0_ntu")
     with pytest.raises(ValueError, match="they need model_args norm: VC"):
         load_published(build_model("agcn", 60, 2, build_graph("ntu"), relation="softmax"), state)

@@ -1,3 +1,5 @@
+import contextlib
+import io
 import pickle
 import subprocess
 import sys
@@ -90,6 +92,16 @@ def test_checkpoints(tmp_path):
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(ValueError, match="x.pt: not a checkpoint"):
         checkpoint.load(path)
+
+
+def test_ctrl_c_while_a_checkpoint_is_written_stays_ctrl_c(tmp_path, monkeypatch):
+    class Interrupted(io.BytesIO):
+        def write(self, data):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "replacing", lambda path: contextlib.nullcontext(Interrupted()))
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save({"w": torch.ones(3)}, tmp_path / "x.pt")
 
 
 FULL = """
