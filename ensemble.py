@@ -159,8 +159,8 @@ def join(keys, scores, path, labels, label_path, given):
 
     Raises ValueError, naming the file, where its samples are not those of the labels.
     """
-    nameless = all(position(key) is not None for key in keys)
-    if nameless and not given and not (path.parent / "test_label.json").is_file():
+    own = given or (path.parent / "test_label.json").is_file()
+    if not own and all(position(key) is not None for key in keys):
         raise ValueError(f"{path}: names no samples: --label has to say whose scores these are, in their order")
     names = list(labels)
     if keys == names:

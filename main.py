@@ -18,7 +18,7 @@ import torch
 
 from feeders import FEEDERS, MIXINGS, MODALITIES, SAMPLERS, Store, TrainBatches
 from feeders.balance import class_count, hold_out
-from graph import build_graph, describe_layout
+from graph import LAYOUTS, build_graph, describe_layout
 from model import CLASSIFIERS, MODELS, build_model, check_arguments
 from model.classifier import adjust_logits, freeze_backbone, tau_normalise
 from model.frhead import CL_MODES, VERSIONS, FRHead
@@ -341,13 +341,20 @@ def make_model(config, feeder):
         for key, value in found.items():
             if arguments.pop(key, value) != value:
                 raise ValueError(f"{key} is {config.model_args[key]!r}, but {feeder.store.path} has {value!r}")
-        graph = build_graph(feeder.graph.layout, arguments.pop("labeling", "spatial"))
-        arguments = check_arguments(config.model, arguments)
-        model = build_model(config.model, found["num_class"], M, graph, config.classifier, in_channels=C, **arguments)
+        arguments["in_channels"] = C
+        model = build_network(config, config.model, found["num_class"], M, feeder.graph.layout, arguments)
     if not config.cl_mode or config.phase != "train":
         return model
     with blame(config, "cl_mode"):
         return FRHead(model, feeder.shape[1], config.cl_version, config.w_multi_cl_loss)
+
+
+def build_network(config, name, num_class, num_person, layout, model_args):
+    """A model on the graph of a layout; model_args: all others. Raises ValueError."""
+    model_args = dict(model_args)
+    graph = build_graph(layout, model_args.pop("labeling", "spatial"))
+    model_args = check_arguments(name, model_args)  # what build_model itself is given among them would be a TypeError
+    return build_model(name, num_class, num_person, graph, config.classifier, **model_args)
 
 
 def read_weights(model, saved, config, store):
@@ -668,15 +675,13 @@ def zoo(config):
     one = config.origin["model"] != "default"
     if config.model_args and not one:
         raise ValueError("model_args are for one model: --model says which")
-    arguments = dict(config.model_args)
-    labeling = arguments.pop("labeling", "spatial")
     for name in [config.model] if one else MODELS:
         kind = MODELS[name]
         for layout in ("coco",) if hasattr(kind, "heat_maps") else ("coco", "ntu"):
+            joints = len(LAYOUTS[layout].joints)
+            shape = (17, 48, 64, 64) if hasattr(kind, "heat_maps") else (3, 100, joints, 2)
             with blame(config, "model_args"):
-                graph, arguments = build_graph(layout, labeling), check_arguments(name, arguments)
-                shape = (17, 48, 64, 64) if hasattr(kind, "heat_maps") else (3, 100, graph.num_point, 2)
-                model = build_model(name, 60, 2, graph, config.classifier, **arguments)
+                model = build_network(config, name, 60, 2, layout, config.model_args)
             yield name, f"{layout} {' x '.join(map(str, shape))}", model, torch.randn(config.batch_size, *shape)
 
 

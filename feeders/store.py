@@ -332,6 +332,8 @@ class StoreWriter:
             self.meta.setdefault(key, []).append(value)
 
     def __exit__(self, kind, error, trace):
+        if isinstance(error, OSError):
+            name_file(error, self.path)
         if self._journal:
             self._journal.close()
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
@@ -345,8 +347,6 @@ class StoreWriter:
             name_file(full, self.path, temporary)
             raise
         finally:
-            if isinstance(error, OSError):
-                name_file(error, self.path)
             self._spool.close()
             if done and self.resume:
                 self._spool_path.unlink()
